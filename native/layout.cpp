@@ -1,0 +1,231 @@
+#include "layout.h"
+
+#include <algorithm>
+
+#include "dispatch.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace lamina {
+
+void* allocate(size_t bytes) {
+  constexpr size_t kHuge = size_t{2} << 20;
+  const size_t align = bytes >= kHuge ? kHuge : 64;
+  const size_t size = (bytes + align - 1) / align * align;
+  void* p = std::aligned_alloc(align, size);
+  if (p == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+  if (align == kHuge) madvise(p, size, MADV_HUGEPAGE);  // 3-8 % on large networks; a refusal is harmless
+#endif
+  std::memset(p, 0, size);
+  return p;
+}
+void release(void* p) noexcept { std::free(p); }
+
+namespace {
+
+template <class T>
+const Kernels<T>* kernels_of(const KernelSet& set) {
+  if constexpr (sizeof(T) == 4)
+    return set.f32;
+  else
+    return set.f64;
+}
+
+std::vector<int> panel_widths(int columns, int panel) {
+  std::vector<int> widths;
+  for (int c = 0; c < columns; c += panel) widths.push_back(std::min(panel, columns - c));
+  return widths;
+}
+
+// Panels 4 KiB apart modulo the cache's way size would share cache sets: keep them half a way off one another.
+ptrdiff_t padded_rows(int capacity) { return (capacity + 15) / 32 * 32 + 16; }
+
+}  // namespace
+
+template <class T>
+Layout<T>::Layout(const Spec& spec)
+    : kernels(kernels_of<T>(current_kernels())),
+      d_in(spec.d_in),
+      depth(static_cast<int>(spec.layers.size())),
+      output(spec.output),
+      n_params(0),
+      flops_a_row(0) {
+  dims.push_back(spec.d_in);
+  std::vector<int> readers(depth + 1, 0);
+  double columns = spec.d_in;
+  for (int l = 1; l <= depth; ++l) {
+    const LayerSpec& s = spec.layers[l - 1];
+    Layer<T> layer;
+    layer.d_out = s.d_out;
+    layer.activation = s.activation;
+    layer.residual = s.residual;
+    layer.dropout = s.dropout;
+    layer.fan_in = layer.in_panels = 0;
+    for (int source : s.sources) {
+      const int width = dims[source], n_panels = panels_of(width, P);
+      layer.segments.push_back({source, width, layer.fan_in, layer.in_panels, n_panels});
+      layer.fan_in += width;
+      layer.in_panels += n_panels;
+      for (int w : panel_widths(width, P)) layer.in_widths.push_back(w);
+      ++readers[source];
+    }
+    if (s.residual) ++readers[l - 1];
+    layer.out_panels = panels_of(s.d_out, P);
+    layer.out_widths = panel_widths(s.d_out, P);
+    layer.thin = s.d_out <= kernels->thin_limit;
+    const bool relu = s.activation == kRelu, linear = s.activation == kIdentity;
+    layer.needs_slope = s.dropout > 0 || (relu ? s.residual : !linear);
+    layer.finish = layer.needs_slope ? kMulByD : relu ? kMaskByH : kNone;
+    const ptrdiff_t size = Layer<T>::kTile * layer.in_panels * layer.out_panels;
+    layer.w = Aligned<T>(size);
+    layer.wt = Aligned<T>(size);
+    layer.bias = Aligned<T>(static_cast<size_t>(layer.out_panels) * P);
+    n_params += static_cast<int64_t>(layer.fan_in) * s.d_out + s.d_out;
+    flops_a_row += 2.0 * layer.fan_in * s.d_out;
+    columns += 2.0 * s.d_out;
+    dims.push_back(s.d_out);
+    layers.push_back(std::move(layer));
+  }
+  for (int l = 1; l <= depth; ++l) layer(l).alone = readers[l] == 1 && !layer(l).residual;
+  // Activations and deltas of a block should sit in half of a 2 MiB second-level cache.
+  const double rows = 1048576.0 / (columns * sizeof(T));
+  block_rows = static_cast<int>(std::clamp(rows, 64.0, 512.0)) / 16 * 16;
+}
+
+template <class T>
+Buffers<T>::Buffers(const Layout<T>& layout, int rows, bool with_backward)
+    : capacity(rows), stride(padded_rows(rows) * kPanel<T>), backward(with_backward) {
+  auto make = [&](int columns) { return Aligned<T>(static_cast<size_t>(stride) * panels_of(columns, kPanel<T>)); };
+  for (int columns : layout.dims) h.push_back(make(columns));
+  slope.resize(layout.depth + 1);
+  delta.resize(layout.depth + 1);
+  if (!backward) return;
+  delta[0] = Aligned<T>();
+  for (int l = 1; l < layout.depth; ++l) {
+    if (layout.layer(l).needs_slope) slope[l] = make(layout.dims[l]);
+    delta[l] = make(layout.dims[l]);
+  }
+  y = make(layout.dims.back());
+  row_weight = Aligned<T>(rows);
+  classes = Aligned<int32_t>(rows);
+}
+
+template <class T>
+Part<T>::Part(const Layout<T>& layout, bool with_gradient) : tile(Layer<T>::kTile), started(layout.depth + 1, 0) {
+  gradient.resize(layout.depth);
+  size_t most = 0;
+  for (int l = 1; l <= layout.depth; ++l) {
+    const Layer<T>& layer = layout.layer(l);
+    if (with_gradient) gradient[l - 1] = Aligned<T>(layer.w.size());
+    bias_gradient.emplace_back(layer.bias.size());
+    most = std::max<size_t>(most, std::max(layer.in_panels, layer.out_panels));
+  }
+  pointers.resize(most);
+}
+template <class T>
+void Part<T>::clear_bias_gradients() {
+  for (auto& b : bias_gradient) b.zero();
+}
+
+template <class T>
+std::unique_ptr<Lane<T>> Layout<T>::borrow(int64_t rows, bool backward) const {
+  const int capacity = rows <= 16 ? 16 : block_rows;
+  {
+    std::lock_guard<std::mutex> lock(spare_mutex);
+    for (auto& b : spare)
+      if (b->buffers.capacity == capacity && b->buffers.backward == backward) {
+        std::swap(b, spare.back());
+        auto found = std::move(spare.back());
+        spare.pop_back();
+        return found;
+      }
+  }
+  return std::make_unique<Lane<T>>(*this, capacity, backward);
+}
+template <class T>
+void Layout<T>::give_back(std::unique_ptr<Lane<T>> lane) const {
+  std::lock_guard<std::mutex> lock(spare_mutex);
+  if (spare.size() < 8) spare.push_back(std::move(lane));
+}
+
+template <class T>
+void Layout<T>::pack(const T* theta, const std::vector<T*>& w, const std::vector<T*>& bias) const {
+  for (int l = 1; l <= depth; ++l) {
+    const Layer<T>& a = layer(l);
+    for (const Segment& s : a.segments)
+      for (int p = 0; p < a.out_panels; ++p)
+        for (int q = 0; q < s.n_panels; ++q) {
+          T* tile = w[l - 1] + a.tile(p, s.first_panel + q);
+          const int width = a.in_widths[s.first_panel + q];
+          for (int n = 0; n < a.out_widths[p]; ++n) {
+            const T* row = theta + static_cast<ptrdiff_t>(p * P + n) * a.fan_in + s.first_column + q * P;
+            for (int k = 0; k < width; ++k) tile[k * P + n] = row[k];
+          }
+        }
+    theta += static_cast<ptrdiff_t>(a.d_out) * a.fan_in;
+    std::copy(theta, theta + a.d_out, bias[l - 1]);
+    theta += a.d_out;
+  }
+}
+template <class T>
+void Layout<T>::unpack(T* theta, const std::vector<const T*>& w, const std::vector<const T*>& bias, bool add) const {
+  for (int l = 1; l <= depth; ++l) {
+    const Layer<T>& a = layer(l);
+    for (const Segment& s : a.segments)
+      for (int p = 0; p < a.out_panels; ++p)
+        for (int q = 0; q < s.n_panels; ++q) {
+          const T* tile = w[l - 1] + a.tile(p, s.first_panel + q);
+          const int width = a.in_widths[s.first_panel + q];
+          for (int n = 0; n < a.out_widths[p]; ++n) {
+            T* row = theta + static_cast<ptrdiff_t>(p * P + n) * a.fan_in + s.first_column + q * P;
+            for (int k = 0; k < width; ++k) row[k] = add ? row[k] + tile[k * P + n] : tile[k * P + n];
+          }
+        }
+    theta += static_cast<ptrdiff_t>(a.d_out) * a.fan_in;
+    for (int n = 0; n < a.d_out; ++n) theta[n] = add ? theta[n] + bias[l - 1][n] : bias[l - 1][n];
+    theta += a.d_out;
+  }
+}
+template <class T>
+void Layout<T>::transpose(bool input_too) {
+  for (Layer<T>& a : layers)
+    for (const Segment& s : a.segments) {
+      if (s.source == 0 && !input_too && !a.thin) continue;
+      for (int q = s.first_panel; q < s.first_panel + s.n_panels; ++q)
+        for (int p = 0; p < a.out_panels; ++p)
+          kernels->transpose_tile(a.w.data() + a.tile(p, q), a.wt.data() + a.transposed(q, p), a.in_widths[q],
+                                  a.out_widths[p]);
+    }
+  if (input_too) input_transposed_stale = false;
+}
+
+template <class T>
+LossColumns<T>::LossColumns(const Layout<T>& layout, const LossSpec& spec, const T* output_weight)
+    : loss(spec.loss), parameter(0), weighted(output_weight != nullptr), repeat(1) {
+  const int columns = layout.dims.back();
+  const size_t padded = static_cast<size_t>(panels_of(columns, kPanel<T>)) * kPanel<T>;
+  weight = Aligned<T>(padded);
+  for (int c = 0; c < columns; ++c) weight.data()[c] = output_weight ? output_weight[c] : T(1);
+  if (loss == kPinball) {
+    repeat = static_cast<int>(spec.parameters.size());
+    param = Aligned<T>(padded);
+    for (int c = 0; c < columns; ++c) param.data()[c] = static_cast<T>(spec.parameters[c % repeat]);
+  } else if (!spec.parameters.empty()) {
+    parameter = static_cast<T>(spec.parameters[0]);
+  }
+  divisor = loss == kCrossEntropy ? 1.0 : static_cast<double>(columns);
+}
+
+template struct LossColumns<float>;
+template struct LossColumns<double>;
+template struct Layout<float>;
+template struct Layout<double>;
+template struct Buffers<float>;
+template struct Buffers<double>;
+template struct Part<float>;
+template struct Part<double>;
+
+}  // namespace lamina

@@ -1,0 +1,164 @@
+// Everything a network does outside training: parameters in and out, forward, trace, loss and gradients.
+#include <algorithm>
+
+#include "layout.h"
+#include "threads.h"
+
+namespace lamina {
+namespace {
+
+template <class T>
+void copy_out(const T* panels, ptrdiff_t stride, int rows, int columns, T* out) {
+  constexpr int P = kPanel<T>;
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; c += P)
+      std::copy_n(panels + c / P * stride + static_cast<ptrdiff_t>(r) * P, std::min(P, columns - c),
+                  out + static_cast<ptrdiff_t>(r) * columns + c);
+}
+
+template <class T>
+std::vector<std::unique_ptr<Lane<T>>> borrow_all(const Layout<T>& a, int count, int64_t rows, bool backward) {
+  std::vector<std::unique_ptr<Lane<T>>> lanes;
+  for (int i = 0; i < count; ++i) lanes.push_back(a.borrow(rows, backward));
+  return lanes;
+}
+template <class T>
+void return_all(const Layout<T>& a, std::vector<std::unique_ptr<Lane<T>>>& lanes) {
+  for (auto& lane : lanes) a.give_back(std::move(lane));
+}
+
+// body(first row, rows) over [begin, end) in blocks; stops early when asked to.
+template <class F>
+void in_blocks(int64_t begin, int64_t end, int block, Watch& watch, bool ask, F body) {
+  for (int64_t row = begin; row < end && !watch.stopped(); row += block) {
+    body(row, static_cast<int>(std::min<int64_t>(block, end - row)));
+    if (ask) watch.check();
+  }
+}
+
+}  // namespace
+
+template <class T>
+Model<T>::Model(const Spec& spec) : layout_(std::make_unique<Layout<T>>(spec)) {}
+template <class T>
+Model<T>::~Model() = default;
+template <class T>
+int64_t Model<T>::n_params() const {
+  return layout_->n_params;
+}
+
+template <class T>
+void Model<T>::set_parameters(const T* theta) {
+  std::vector<T*> w, bias;
+  for (auto& l : layout_->layers) w.push_back(l.w.data()), bias.push_back(l.bias.data());
+  layout_->pack(theta, w, bias);
+  layout_->transpose(true);
+}
+template <class T>
+void Model<T>::get_parameters(T* theta) const {
+  std::vector<const T*> w, bias;
+  for (const auto& l : layout_->layers) w.push_back(l.w.data()), bias.push_back(l.bias.data());
+  layout_->unpack(theta, w, bias, false);
+}
+
+template <class T>
+void Model<T>::forward(const T* x, int64_t n, T* out, int n_threads, const Poll& poll) const {
+  const Layout<T>& a = *layout_;
+  const int threads = useful_threads(a.flops_a_row * static_cast<double>(n), n_threads);
+  auto lanes = borrow_all(a, threads, n, false);
+  Watch watch(poll);
+  const int d_out = a.dims.back();
+  run_team(threads, [&](int thread, Team& team) {
+    Lane<T>& lane = *lanes[thread];
+    Buffers<T>& b = lane.buffers;
+    in_blocks(n * thread / team.members, n * (thread + 1) / team.members, b.capacity, watch, thread == 0,
+              [&](int64_t row, int rows) {
+                a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
+                a.forward_rows(b, lane.part, 0, rows, nullptr, 0);
+                a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, d_out);
+                copy_out(b.h[a.depth].data(), b.stride, rows, d_out, out + row * d_out);
+              });
+  });
+  return_all(a, lanes);
+  if (watch.stopped()) throw Interrupted();
+}
+
+template <class T>
+void Model<T>::trace(const T* x, int64_t n, const std::vector<T*>& z, const std::vector<T*>& h,
+                     const Poll& poll) const {
+  const Layout<T>& a = *layout_;
+  auto lane = a.borrow(n, false);
+  Buffers<T>& b = lane->buffers;
+  Watch watch(poll);
+  FlushDenormals flush;
+  in_blocks(0, n, b.capacity, watch, true, [&](int64_t row, int rows) {
+    auto keep = [&](int l, T* out) { copy_out(b.h[l].data(), b.stride, rows, a.dims[l], out + row * a.dims[l]); };
+    const std::function<void(int, bool)> seen = [&](int l, bool after) { keep(l, (after ? h : z)[l - 1]); };
+    a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
+    a.forward_rows(b, lane->part, 0, rows, nullptr, 0, &seen);
+    a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, a.dims.back());
+    keep(a.depth, h[a.depth - 1]);
+  });
+  a.give_back(std::move(lane));
+  if (watch.stopped()) throw Interrupted();
+}
+
+template <class T>
+double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T* grad_x, int n_threads,
+                          const Poll& poll) {
+  Layout<T>& a = *layout_;
+  if (grad_x && a.input_transposed_stale) a.transpose(true);
+  const bool backward = grad || grad_x;
+  const int parts = useful_threads(3 * a.flops_a_row * static_cast<double>(rows.n), n_threads);
+  const LossColumns<T> loss(a, spec, rows.output_weight);
+  double weight = static_cast<double>(rows.n);
+  if (rows.row_weight) {
+    weight = 0;
+    for (int64_t i = 0; i < rows.n; ++i) weight += static_cast<double>(rows.row_weight[i]);
+  }
+  const double scale = weight > 0 ? 1.0 / (weight * loss.divisor) : 0.0;
+  auto lanes = borrow_all(a, parts, rows.n, true);
+  for (auto& lane : lanes) {
+    lane->part.clear_bias_gradients();
+    lane->part.loss = 0;
+    if (grad && lane->part.gradient[0].size() == 0)
+      for (int l = 1; l <= a.depth; ++l) lane->part.gradient[l - 1] = Aligned<T>(a.layer(l).w.size());
+  }
+  Watch watch(poll);
+  run_team(parts, [&](int thread, Team& team) {
+    for (int part = thread; part < parts; part += team.members) {
+      Lane<T>& lane = *lanes[part];
+      Buffers<T>& b = lane.buffers;
+      const int64_t begin = rows.n * part / parts;
+      in_blocks(begin, rows.n * (part + 1) / parts, b.capacity, watch, thread == 0, [&](int64_t row, int count) {
+        a.load_rows(b, rows.x + row * a.d_in, nullptr, 0, count);
+        a.load_targets(b, rows, row, nullptr, 0, count, loss.repeat);
+        a.forward_rows(b, lane.part, 0, count, nullptr, 0);
+        lane.part.loss += a.loss_rows(b, lane.part, 0, count, loss, rows, scale, backward);
+        if (backward) a.backward_rows(b, lane.part, 0, count, grad_x != nullptr, grad != nullptr, row > begin);
+        if (grad_x) copy_out(b.delta[0].data(), b.stride, count, a.d_in, grad_x + row * a.d_in);
+      });
+    }
+  });
+  double total = 0;
+  for (int part = 0; part < parts; ++part) {
+    Part<T>& p = lanes[part]->part;
+    total += p.loss;
+    if (!grad || watch.stopped()) continue;
+    const bool empty = rows.n * part / parts == rows.n * (part + 1) / parts;
+    if (empty)
+      for (auto& g : p.gradient) g.zero();
+    std::vector<const T*> w, bias;
+    for (auto& g : p.gradient) w.push_back(g.data());
+    for (auto& g : p.bias_gradient) bias.push_back(g.data());
+    a.unpack(grad, w, bias, part > 0);
+  }
+  return_all(a, lanes);
+  if (watch.stopped()) throw Interrupted();
+  return total * scale;
+}
+
+template class Model<float>;
+template class Model<double>;
+
+}  // namespace lamina

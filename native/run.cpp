@@ -1,0 +1,301 @@
+// Training. One step has two phases with a barrier after each:
+//   row-block schedule: 1. every part takes a share of the batch, block by block, into its own weight gradient;
+//                       2. every part adds the gradients of, and steps, a share of the weight tiles.
+//   split schedule (small batch, big weights): 1. forward and backward for a share of the rows, activations kept;
+//                       2. weight-gradient tiles over the whole batch, the optimiser applied while each tile is hot.
+// Parts are logical: results depend on their number, never on how many threads happened to run them.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "layout.h"
+#include "threads.h"
+
+namespace lamina {
+namespace {
+
+constexpr int kMostParts = 64;    // gradients added up at once
+constexpr int kSplitChunk = 128;  // rows of x and delta a tile's gradient streams at a time: 32 KiB, the first cache
+
+uint64_t splitmix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+// Fisher-Yates with Lemire's multiply-shift (the bias is below 2^-32 a draw); a function of (seed, epoch) alone.
+void shuffled(std::vector<int32_t>& order, uint64_t seed, int64_t epoch) {
+  uint64_t state = splitmix(seed ^ splitmix(static_cast<uint64_t>(epoch)));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+  for (size_t i = order.size(); i > 1; --i) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;  // xorshift64
+    std::swap(order[i - 1], order[((state >> 32) * i) >> 32]);
+  }
+}
+
+}  // namespace
+
+template <class T>
+struct Run<T>::State {
+  static constexpr int P = kPanel<T>;
+  struct Item {
+    int l, p, q;  // q < 0: the layer's bias
+  };
+  struct Moments {
+    Aligned<T> m, v, bias_m, bias_v;
+  };
+
+  Layout<T>& a;
+  RunSpec spec;
+  int64_t step = 0;
+  int n_parts;
+  bool split;
+  std::vector<Moments> moments;
+  std::vector<Item> items;
+  std::vector<size_t> share;  // items [share[i], share[i+1]) belong to part i
+  std::vector<std::unique_ptr<Buffers<T>>> buffers;  // one a part, or one for all under the split schedule
+  std::vector<std::unique_ptr<Part<T>>> parts;
+
+  State(Layout<T>& layout, const RunSpec& s) : a(layout), spec(s) {
+    const int batch = spec.batch_size;
+    n_parts = std::min(useful_threads(3 * a.flops_a_row * batch, spec.n_threads), std::min(kMostParts, batch));
+    double columns = 0;
+    for (int d : a.dims) columns += d;
+    split = columns * batch < static_cast<double>(a.n_params);
+    for (int l = 1; l <= a.depth; ++l) {
+      const Layer<T>& layer = a.layer(l);
+      const size_t second = spec.optimizer == Optimizer::kAdam ? 1 : 0;
+      moments.push_back({Aligned<T>(layer.w.size()), Aligned<T>(layer.w.size() * second),
+                         Aligned<T>(layer.bias.size()), Aligned<T>(layer.bias.size() * second)});
+      for (int p = 0; p < layer.out_panels; ++p)
+        for (int q = 0; q < layer.in_panels; ++q) items.push_back({l, p, q});
+      items.push_back({l, 0, -1});
+    }
+    for (int i = 0; i < n_parts; ++i) parts.push_back(std::make_unique<Part<T>>(a, !split));
+    const int rows = split ? batch : std::min(a.block_rows, (batch + n_parts - 1) / n_parts);
+    for (int i = 0; i < (split ? 1 : n_parts); ++i) buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
+    divide();
+  }
+
+  // Contiguous shares of equal arithmetic.
+  void divide() {
+    auto cost = [&](const Item& i) {
+      const Layer<T>& layer = a.layer(i.l);
+      return i.q < 0 ? 1.0 * layer.out_panels : 1.0 * layer.in_widths[i.q] * (layer.thin ? 4 : P) / 8;
+    };
+    double total = 0, seen = 0;
+    for (const Item& i : items) total += cost(i);
+    share.push_back(0);
+    for (size_t i = 0; i < items.size(); ++i) {
+      seen += cost(items[i]);
+      while (static_cast<int>(share.size()) < n_parts && seen >= total * static_cast<double>(share.size()) / n_parts)
+        share.push_back(i + 1);
+    }
+    while (static_cast<int>(share.size()) <= n_parts) share.push_back(items.size());
+  }
+
+  // Phase 1 of one part: rows [begin, end) of the batch.
+  void pass(int part, int64_t at_step, const EpochPlan<T>& plan, const LossColumns<T>& loss, const int32_t* order, int64_t first,
+            int begin, int end, double scale, Watch& watch, bool ask) {
+    Part<T>& own = *parts[part];
+    Buffers<T>& b = *buffers[split ? 0 : part];
+    const DropoutKey key{splitmix(spec.seed ^ splitmix(static_cast<uint64_t>(at_step) + 0x5bd1e995u))};
+    own.clear_bias_gradients();
+    own.loss = 0;
+    if (begin == end)
+      for (auto& g : own.gradient) g.zero();
+    const int block = std::min(a.block_rows, b.capacity);
+    const int blocks = (end - begin + block - 1) / block;
+    for (int i = 0, row = begin; i < blocks && !watch.stopped(); ++i) {
+      const int rows = (end - begin) / blocks + (i < (end - begin) % blocks);
+      const int at = split ? row : 0;
+      const int32_t* index = order ? order + row : nullptr;
+      a.load_rows(b, plan.rows.x + (order ? 0 : (first + row) * a.d_in), index, at, rows);
+      a.load_targets(b, plan.rows, first + row, index, at, rows, loss.repeat);
+      a.forward_rows(b, own, at, rows, &key, static_cast<uint64_t>(row));
+      own.loss += a.loss_rows(b, own, at, rows, loss, plan.rows, scale, true);
+      a.backward_rows(b, own, at, rows, false, !split, i > 0);
+      row += rows;
+      if (ask) watch.check();
+    }
+  }
+
+  StepCoefficients coefficients(int64_t at_step, double lr, double l2) const {
+    StepCoefficients c{};
+    c.lr = lr;
+    c.beta_1 = spec.beta_1;
+    c.decay = lr * spec.weight_decay;
+    c.l2 = l2;
+    c.nesterov = spec.nesterov;
+    if (spec.optimizer == Optimizer::kAdam) {
+      const double t = static_cast<double>(at_step + 1);
+      const double first = 1 - std::pow(spec.beta_1, t), second = 1 - std::pow(spec.beta_2, t);
+      c.lr = lr / first;
+      c.beta_2 = spec.beta_2;
+      c.second = 1 / second;
+      c.epsilon = spec.epsilon_hat ? spec.epsilon / std::sqrt(second) : spec.epsilon;
+    }
+    return c;
+  }
+
+  // Phase 2 of one part: its share of the tiles.
+  void update(int part, int batch_rows, const StepCoefficients& weights) {
+    auto kernel = spec.optimizer == Optimizer::kAdam ? a.kernels->adam : a.kernels->sgd;
+    StepCoefficients biases = weights;
+    biases.decay = biases.l2 = 0;
+    Part<T>& own = *parts[part];
+    own.squares = 0;
+    const T* gradients[kMostParts];
+    for (size_t i = share[part]; i < share[part + 1]; ++i) {
+      const auto [l, p, q] = items[i];
+      Layer<T>& layer = a.layer(l);
+      Moments& m = moments[l - 1];
+      const int n = n_parts;
+      if (q < 0) {
+        for (int k = 0; k < n; ++k) gradients[k] = parts[k]->bias_gradient[l - 1].data();
+        kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), gradients, n, layer.out_panels, P}, biases);
+        continue;
+      }
+      const ptrdiff_t at = layer.tile(p, q);
+      int n_gradients = n;
+      if (split) {
+        const Buffers<T>& b = *buffers[0];
+        for (int row = 0; row < batch_rows; row += kSplitChunk)
+          a.gradient_tile(b, l, p, q, row, std::min(kSplitChunk, batch_rows - row), own.tile.data(), row > 0);
+        gradients[0] = own.tile.data();
+        n_gradients = 1;
+      } else {
+        for (int k = 0; k < n; ++k) gradients[k] = parts[k]->gradient[l - 1].data() + at;
+      }
+      T* v = m.v.size() ? m.v.data() + at : nullptr;
+      own.squares += kernel({layer.w.data() + at, m.m.data() + at, v, gradients, n_gradients, layer.in_widths[q],
+                             layer.out_widths[p]},
+                            weights);
+      if (layer.thin || q >= first_hidden_panel(layer))
+        a.kernels->transpose_tile(layer.w.data() + at, layer.wt.data() + layer.transposed(q, p), layer.in_widths[q],
+                                  layer.out_widths[p]);
+    }
+  }
+
+  // Panels of x, when they come first, need no transposed copy while training.
+  static int first_hidden_panel(const Layer<T>& layer) {
+    int skip = 0;
+    for (const Segment& s : layer.segments)
+      if (s.source == 0 && s.first_panel == 0) skip = s.n_panels;
+    return skip;
+  }
+};
+
+template <class T>
+Run<T>::Run(Model<T>& model, const RunSpec& spec) : state_(std::make_unique<State>(model.layout(), spec)) {}
+template <class T>
+Run<T>::~Run() = default;
+
+template <class T>
+int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
+  State& s = *state_;
+  const int64_t n = plan.rows.n;
+  const int batch = s.spec.batch_size;
+  const int64_t n_batches = (n + batch - 1) / batch;
+  const LossColumns<T> loss(s.a, s.spec.loss, plan.rows.output_weight);
+  const bool ordered = plan.order || plan.shuffle;
+  std::vector<int32_t> order(ordered ? static_cast<size_t>(n) : 0);
+  std::vector<double> weight(static_cast<size_t>(n_batches));
+  const auto started = std::chrono::steady_clock::now();
+  Watch watch(poll);
+  int64_t done = 0;
+  bool finished = n == 0 || plan.n_epochs == 0;
+
+  auto prepare = [&](int64_t epoch) {
+    if (plan.order)
+      for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(plan.order[epoch * n + i]);
+    else if (plan.shuffle)
+      shuffled(order, s.spec.seed, plan.first_epoch + epoch);
+    for (int64_t k = 0; k < n_batches; ++k) {
+      const int64_t first = k * batch, end = std::min(n, first + batch);
+      weight[k] = static_cast<double>(end - first);
+      if (!plan.rows.row_weight) continue;
+      weight[k] = 0;
+      for (int64_t i = first; i < end; ++i)
+        weight[k] += static_cast<double>(plan.rows.row_weight[ordered ? order[i] : i]);
+    }
+  };
+  auto l2_of = [&](double w) { return !s.spec.l2_per_row ? s.spec.l2 : w > 0 ? s.spec.l2 / w : 0.0; };
+
+  const int64_t first_step = s.step;
+  run_team(s.n_parts, [&](int thread, Team& team) {
+    int64_t step = first_step;
+    for (int64_t epoch = 0;; ++epoch) {
+      if (thread == 0 && !finished) prepare(epoch);
+      team.barrier.wait();
+      if (finished) return;
+      double epoch_loss = 0;  // thread 0's
+      for (int64_t k = 0; k < n_batches; ++k, ++step) {
+        const int64_t first = k * batch;
+        const int rows = static_cast<int>(std::min<int64_t>(batch, n - first));
+        const double scale = weight[k] > 0 ? 1 / (weight[k] * loss.divisor) : 0.0;
+        for (int part = thread; part < s.n_parts; part += team.members)
+          s.pass(part, step, plan, loss, ordered ? order.data() + first : nullptr, first,
+                 static_cast<int>(static_cast<int64_t>(rows) * part / s.n_parts),
+                 static_cast<int>(static_cast<int64_t>(rows) * (part + 1) / s.n_parts), scale, watch, thread == 0);
+        team.barrier.wait();
+        if (watch.stopped()) return;
+        const StepCoefficients c = s.coefficients(step, plan.lr[epoch * n_batches + k], l2_of(weight[k]));
+        if (thread == 0) {
+          double sum = 0;
+          for (auto& p : s.parts) sum += p->loss;
+          epoch_loss += sum * scale * rows;
+        }
+        for (int part = thread; part < s.n_parts; part += team.members) s.update(part, rows, c);
+        team.barrier.wait();
+        if (thread != 0) continue;  // nobody writes squares or step before the next barrier
+        s.step = step + 1;
+        for (auto& p : s.parts) epoch_loss += 0.5 * c.l2 * rows * p->squares;
+      }
+      if (thread != 0) continue;
+      plan.losses[epoch] = epoch_loss / static_cast<double>(n);
+      const bool finite = std::isfinite(plan.losses[epoch]);
+      done += finite;
+      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
+      finished = !finite || epoch + 1 == plan.n_epochs || elapsed.count() > plan.deadline;
+    }
+  });
+  s.a.input_transposed_stale = true;
+  if (watch.stopped()) throw Interrupted();
+  return done;
+}
+
+template <class T>
+int64_t Run<T>::step() const {
+  return state_->step;
+}
+template <class T>
+void Run<T>::get_state(T* m, T* v) const {
+  std::vector<const T*> w, b, w2, b2;
+  for (const auto& x : state_->moments) {
+    w.push_back(x.m.data()), b.push_back(x.bias_m.data());
+    w2.push_back(x.v.data()), b2.push_back(x.bias_v.data());
+  }
+  state_->a.unpack(m, w, b, false);
+  if (state_->spec.optimizer == Optimizer::kAdam)
+    state_->a.unpack(v, w2, b2, false);
+  else
+    std::fill(v, v + state_->a.n_params, T(0));
+}
+template <class T>
+void Run<T>::set_state(const T* m, const T* v, int64_t step) {
+  std::vector<T*> w, b, w2, b2;
+  for (auto& x : state_->moments) {
+    w.push_back(x.m.data()), b.push_back(x.bias_m.data());
+    w2.push_back(x.v.data()), b2.push_back(x.bias_v.data());
+  }
+  state_->a.pack(m, w, b);
+  if (state_->spec.optimizer == Optimizer::kAdam) state_->a.pack(v, w2, b2);
+  state_->step = step;
+}
+
+template class Run<float>;
+template class Run<double>;
+
+}  // namespace lamina

@@ -161,6 +161,7 @@ struct Run<T>::State {
       int n_gradients = n;
       if (split) {
         const Buffers<T>& b = *buffers[0];
+        if (layer.thin) own.tile.zero();  // thin kernels fill their columns only, the step reads whole registers
         for (int row = 0; row < batch_rows; row += kSplitChunk)
           a.gradient_tile(b, l, p, q, row, std::min(kSplitChunk, batch_rows - row), own.tile.data(), row > 0);
         gradients[0] = own.tile.data();

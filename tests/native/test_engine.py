@@ -1,15 +1,9 @@
-"""The engine's passes against PyTorch's autograd and finite differences, on every instruction set."""
+"""The engine's passes against PyTorch's autograd and finite differences, on every ISA."""
 
 import itertools
 
 import numpy as np
 import pytest
-
-from lamina import _native
-from lamina.core.engine import Engine
-from lamina.core.functions import ACTIVATIONS
-from lamina.core.losses import CrossEntropy, SquaredError
-from lamina.core.spec import NetworkSpec
 from tests.core.test_reference import (
     GRAPHS,
     PAIRS,
@@ -20,6 +14,12 @@ from tests.core.test_reference import (
     torch_gradients,
 )
 from tests.tolerances import assert_close, assert_same_bits, assert_small, rounding
+
+from lamina import _native
+from lamina.core.engine import Engine
+from lamina.core.functions import ACTIVATIONS
+from lamina.core.losses import CrossEntropy, SquaredError
+from lamina.core.spec import NetworkSpec
 
 ISAS = _native.isas()
 DTYPES = ["float32", "float64"]
@@ -250,7 +250,7 @@ def test_bindings_refuse_wrong_arrays_and_convert_nothing():
         engine.evaluate(x, classes, "squared_error", [], *none)
     with pytest.raises(ValueError, match="needs the output sigmoid"):
         engine.evaluate(x, out, "binary_cross_entropy", [], *none)
+    run = _native.Run32(engine, "cross_entropy", [0.0], "adam", {}, 2, 0, 1)
+    order, lr, losses = np.full((1, 5), 5), np.zeros(3), np.zeros(1)
     with pytest.raises(ValueError, match="order names a row"):
-        run = _native.Run32(engine, "cross_entropy", [0.0], "adam", {}, 2, 0, 1)
-        order = np.full((1, 5), 5)
-        run.epochs(x, classes, None, None, order, True, 0, 1, np.zeros(3), np.zeros(1), 1.0)
+        run.epochs(x, classes, None, None, order, True, 0, 1, lr, losses, 1.0)

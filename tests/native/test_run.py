@@ -1,9 +1,10 @@
-"""Whole epochs of the engine against the slow twin (itself held to PyTorch's and scikit-learn's)."""
+"""Whole epochs of the engine against the slow twin, itself held to PyTorch's and scikit-learn's."""
 
 import dataclasses
 
 import numpy as np
 import pytest
+from tests.tolerances import assert_close, assert_same_bits
 
 from lamina import _native
 from lamina.core import reference
@@ -11,7 +12,6 @@ from lamina.core.engine import Engine, Run
 from lamina.core.losses import BinaryCrossEntropy, CrossEntropy, Huber, Pinball, SquaredError
 from lamina.core.reference import Data, Hyper, State, adam_step, sgd_step
 from lamina.core.spec import NetworkSpec
-from tests.tolerances import assert_close, assert_same_bits
 
 N_EPOCHS, N = 2, 150
 HYPERS = {
@@ -176,7 +176,7 @@ def test_a_run_resumes_from_its_state_bit_for_bit():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_keeps_the_expected_share_and_scales_it(isa, dtype, rate):
-    # x = 1, identity units, output = mean over units: the loss gradient of the bias is the mask's mean
+    # x = 1, identity units, output = mean over units: y_pred is the mean of a row's masks
     width, n = 500, 64
     spec = NetworkSpec.create(1, (width,), 1, activation="identity", dropout=rate, dtype=dtype)
     theta = np.concatenate([np.ones(width), np.zeros(width), np.full(width, 1 / width), [0.0]])

@@ -10,9 +10,9 @@ import time
 
 import numpy as np
 import pytest
+from tests.tolerances import assert_same_bits
 
 from lamina import _native
-from tests.tolerances import assert_same_bits
 
 
 def engine(d_in=20, widths=(64, 64), d_out=3, cls=_native.Engine32, dropout=0.0):

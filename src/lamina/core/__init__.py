@@ -1,0 +1,1 @@
+"""The core: networks, training and model files on NumPy and the native engine."""

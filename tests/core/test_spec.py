@@ -209,3 +209,13 @@ def test_tampered_json_is_refused_in_one_clear_sentence(data):
     with pytest.raises(SpecError) as caught:
         NetworkSpec.from_json(data)
     assert SENTENCE.match(str(caught.value)), caught.value
+
+
+def test_too_many_parameters_are_refused_before_anything_is_allocated():
+    with pytest.raises(SpecError, match="at most 8,589,934,592 parameters"):
+        NetworkSpec.create(10**9, (10**9,), 1)
+
+
+def test_many_layers_cost_linear_time():
+    spec = NetworkSpec.create(1, (1,) * 50_000, 1, skips={3: (0,)})
+    assert spec.n_params == 2 * 50_001 + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from lamina.core.checks import check_choice, check_count, check_number
 from lamina.core.errors import SpecError
 from lamina.core.functions import ACTIVATIONS, OUTPUTS
 
+MOST_PARAMETERS: Final = 2**33
+"""32 GiB of float32: past any CPU's use, and far below what would overflow the engine's sizes."""
 DTYPES: Final = ("float32", "float64")
 _WHERE: Final = "Network"
 
@@ -86,6 +89,11 @@ class NetworkSpec:
                 f"Encode x before the network."
             )
         _check_skips(self.skips, self.n_layers)
+        if self.n_params > MOST_PARAMETERS:
+            raise SpecError(
+                f"{_WHERE}: expected at most {MOST_PARAMETERS:,} parameters, got "
+                f"{self.n_params:,}. Make d_in, the widths or d_out smaller."
+            )
 
     @classmethod
     def create(
@@ -151,7 +159,7 @@ class NetworkSpec:
         """L: the hidden layers and the output layer."""
         return len(self.widths) + 1
 
-    @property
+    @cached_property
     def layer_dims(self) -> tuple[int, ...]:
         """(d_0, d_1, …, d_L) = (d_in, *widths, d_out), so that layer_dims[l] is d_l."""
         return (self.d_in, *self.widths, self.d_out)
@@ -160,9 +168,13 @@ class NetworkSpec:
         """The activation of layer l; identity for the last, whose output unit follows."""
         return self.activations[layer - 1] if layer < self.n_layers else "identity"
 
+    @cached_property
+    def _skip_sources(self) -> dict[int, tuple[int, ...]]:
+        return dict(self.skips)
+
     def sources(self, layer: int) -> tuple[int, ...]:
         """The layers whose h make up u_l, in order: l - 1, then the skips."""
-        return (layer - 1, *dict(self.skips).get(layer, ()))
+        return (layer - 1, *self._skip_sources.get(layer, ()))
 
     def fan_in(self, layer: int) -> int:
         """Columns of W_l."""

@@ -1,0 +1,1 @@
+"""Networks in and out of other libraries: ONNX, PyTorch, scikit-learn (each imported late)."""

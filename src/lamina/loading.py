@@ -1,0 +1,74 @@
+"""Load what any role of lamina saved."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any, Final
+
+from lamina.core import modelfile
+from lamina.core.errors import LaminaError, ModelFileError
+
+# role -> where its loader is: a function, or method of a class, of (spec, arrays)
+_LOADERS: Final = {
+    "network": "lamina.core.network:Network.from_file_parts",
+    "mlp_classifier": "lamina.tabular.mlp_file:classifier_from_parts",
+    "mlp_regressor": "lamina.tabular.mlp_file:regressor_from_parts",
+    "table_model": "lamina.tabular.model:TableModel.from_file_parts",
+}
+# A forged specification may be of any form, and a loader that trips over it does no harm
+_MISFITS: Final = (
+    LaminaError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load a model file and return the object it holds.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that ``save`` wrote. It may come from anyone: nothing in it is executed.
+
+    Returns
+    -------
+    object
+        What was saved: a `lamina.Network`, an `MLPClassifier` or `MLPRegressor`, or the table
+        model that ``lamina fit`` writes.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no such file, or it is damaged, of a newer format or of an unknown role.
+
+    Examples
+    --------
+    >>> import lamina, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "net.lamina"
+    >>> lamina.Network(2, (3,), 1, rng=0).save(path)
+    >>> lamina.load(path).n_params
+    13
+    """
+    role, spec, arrays = modelfile.read(path)
+    if role not in _LOADERS:
+        raise ModelFileError(
+            f"load: expected a file of a role in {', '.join(_LOADERS)}, got {role[:80]!r}. "
+            "Upgrade lamina: pip install --upgrade lamina"
+        )
+    module, _, name = _LOADERS[role].partition(":")
+    loader: Any = importlib.import_module(module)
+    for part in name.split("."):
+        loader = getattr(loader, part)
+    try:
+        return loader(spec, arrays)
+    except _MISFITS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(
+            f"load {os.fspath(path)!r}: expected a {role} whose parts fit together, got: {reason}"
+        ) from error

@@ -1,0 +1,184 @@
+"""A run of Adam or SGD: the engine trains, in one call where nothing is to be done in between.
+
+What makes a run repeatable: the order of rows and the dropout masks depend on the seed and the
+epoch's index alone, so that a run cut anywhere between epochs and continued gives the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lamina.core.engine import Run, make_engine
+from lamina.core.errors import DivergenceError
+from lamina.core.history import History
+from lamina.core.network import Network
+from lamina.core.optim import SGD, AdamW, native_hyper
+from lamina.core.schedules import learning_rates
+from lamina.core.watch import Plan, Rows, Watch
+
+Array = npt.NDArray[Any]
+
+# The longest the engine runs before parameters and moments are copied: what is lost, and
+# computed again, when a run diverges. The result does not depend on it.
+SNAPSHOT_SECONDS = 2.0
+# So many learning rates at most go to the engine at once (8 MB); 12 s of its smallest steps.
+MAX_STEPS_A_CALL = 1 << 20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Parameters and optimiser between two epochs; `epoch` is the next one's index."""
+
+    epoch: int
+    step: int
+    theta: Array
+    m: Array
+    v: Array
+
+
+class Descent:
+    """A run under way.
+
+    Parameters
+    ----------
+    net : Network
+        Given the run's parameters when it ends, however it ends.
+    rows, validation : Rows, Rows or None
+    optimizer : AdamW or SGD
+    plan : Plan
+    history : History
+        Written to. Empty, or what `state` belongs to.
+    state : dict, optional
+        ``History.state`` of the run to continue.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        rows: Rows,
+        validation: Rows | None,
+        optimizer: AdamW | SGD,
+        plan: Plan,
+        history: History,
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.net, self.rows, self.optimizer, self.plan = net, rows, optimizer, plan
+        self.kind, hyper = native_hyper(optimizer)
+        self.steps_an_epoch = math.ceil(len(rows) / plan.batch_size)
+        self.engine = make_engine(net.spec, net.theta if state is None else state["theta"])
+        self.run = Run(
+            self.engine,
+            plan.loss,
+            self.kind,
+            hyper,
+            batch_size=min(plan.batch_size, len(rows)),
+            seed=plan.seed,
+            n_threads=plan.n_threads,
+        )
+        if state is not None:
+            self.run.set_state(state["m"], state["v"], state["step"])
+        self.history = history
+        best_theta = None if state is None else state["best_theta"]
+        self.watch = Watch(net, self.engine, validation, plan, history, best_theta)
+        self.saved = self._snapshot(0 if state is None else state["epoch"])
+
+    def go(self) -> None:
+        """Train until there is a reason to stop; the network then holds the result."""
+        try:
+            reason = self._loop()
+        except BaseException as error:
+            # The last whole step's parameters, or the last snapshot's where those are not finite.
+            theta = self.engine.get_parameters()
+            self.net.theta = theta if np.isfinite(theta).all() else self.saved.theta
+            if isinstance(error, KeyboardInterrupt):
+                self._close("interrupted")
+                error.history = self.history  # type: ignore[attr-defined]
+            raise
+        best = self.watch.best_theta
+        self.net.theta = self.saved.theta if best is None else best
+        self._close(reason)
+
+    def _loop(self) -> str:
+        plan = self.plan
+        while self.saved.epoch < plan.max_epochs:
+            n_epochs = 1
+            if not self.watch.each_epoch:
+                at_most = max(1, MAX_STEPS_A_CALL // self.steps_an_epoch)
+                n_epochs = min(plan.max_epochs - self.saved.epoch, at_most)
+            seconds = min(SNAPSHOT_SECONDS, max(self.watch.seconds_left(), 0.0))
+            losses, diverged = self._epochs(n_epochs, seconds)
+            now = self._snapshot(self.saved.epoch + len(losses))
+            if diverged or not np.isfinite(now.theta).all():
+                self._rewind(losses if diverged else losses[:-1])
+                raise DivergenceError(self._diverged())
+            self.watch.record(losses, now.theta)
+            self.saved = now
+            reason = self.watch.decide(float(self._learning_rates(now.epoch - 1, 1)[-1]))
+            if reason is not None and now.epoch < plan.max_epochs:
+                return reason
+        return "max_epochs"
+
+    def _epochs(self, n_epochs: int, seconds: float) -> tuple[Array, bool]:
+        return self.run.epochs(
+            self.rows.x,
+            self.rows.y,
+            self._learning_rates(self.saved.epoch, n_epochs),
+            first_epoch=self.saved.epoch,
+            n_epochs=n_epochs,
+            sample_weight=self.rows.sample_weight,
+            seconds=seconds,
+        )
+
+    def _learning_rates(self, epoch: int, n_epochs: int) -> Array:
+        steps = self.steps_an_epoch
+        n_steps = self.plan.max_epochs * steps
+        return learning_rates(self.optimizer.lr, epoch * steps, (epoch + n_epochs) * steps, n_steps)
+
+    def _snapshot(self, epoch: int) -> Snapshot:
+        theta = self.engine.get_parameters()
+        return Snapshot(epoch, self.run.step, theta, *self.run.get_state())
+
+    def _rewind(self, losses: Array) -> None:
+        """Return to the last epoch that left finite parameters, by doing all since again."""
+        start = self.saved
+        for n_epochs in range(len(losses), -1, -1):
+            self.engine.set_parameters(start.theta)
+            self.run.set_state(start.m, start.v, start.step)
+            if n_epochs:
+                self._epochs(n_epochs, math.inf)
+            now = self._snapshot(start.epoch + n_epochs)
+            if np.isfinite(now.theta).all():
+                self.saved = now
+                return
+
+    def _diverged(self) -> str:
+        return (
+            f"train: expected a finite loss, got NaN or infinity in epoch {self.saved.epoch}. "
+            "Lower lr, give it a warm-up, or standardise x and y; "
+            "the network keeps the last finite parameters."
+        )
+
+    def _close(self, reason: str) -> None:
+        """Write down why the run ended and how it goes on."""
+        saved, history = self.saved, self.history
+        history.stopped = reason
+        history.state = {
+            "optimizer": self.kind,
+            "batch_size": self.plan.batch_size,
+            "n_rows": len(self.rows),
+            "dtype": str(self.engine.dtype),
+            "n_params": self.engine.n_params,
+            "max_epochs": self.plan.max_epochs,
+            "seed": self.plan.seed,
+            "epoch": saved.epoch,
+            "step": saved.step,
+            "theta": saved.theta,
+            "m": saved.m,
+            "v": saved.v,
+            "best_theta": self.watch.best_theta,
+        }

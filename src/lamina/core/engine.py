@@ -1,0 +1,367 @@
+"""The one door to the native engine: typed wrappers, and what this machine offers.
+
+The bindings convert nothing, so this is where an array becomes C-contiguous, aligned and of the
+engine's dtype; one that already is passes without a copy. Arguments are trusted here: the edge
+(``core/checks.py``) has judged them.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lamina import _native
+from lamina.core.spec import NetworkSpec
+from lamina.core.threads import default_n_threads as default_n_threads
+
+Array = npt.NDArray[Any]
+
+# Below this many multiplications a second thread costs more to wake (2.6 us, ENGINE.md) than it
+# saves; the result does not depend on it, since a row's bits never depend on the thread count.
+SERIAL_MULTIPLICATIONS = 1 << 18
+
+
+class LossLike(Protocol):
+    """What the engine needs to know of a loss: its name and its numbers."""
+
+    @property
+    def name(self) -> str:
+        """One of the names in the contract, such as "huber"."""
+
+    @property
+    def params(self) -> Sequence[float]:
+        """Its numbers, in the engine's order."""
+
+
+def make_engine(spec: NetworkSpec, theta: Array | None = None) -> Engine:
+    """Build an engine for `spec`, holding the parameters `theta` where they are given."""
+    engine = Engine(spec)
+    if theta is not None:
+        engine.set_parameters(theta)
+    return engine
+
+
+class Engine:
+    """A network inside the native engine: forward, trace, loss and gradient.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The architecture; ``spec.dtype`` chooses float32 or float64 arithmetic.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Every floating array that goes in is converted to it, and every result has it.
+    native : Engine32 or Engine64
+        The bound object itself; ``native.forward(x, out, n_threads)`` is the shortest way through.
+    """
+
+    __slots__ = ("dtype", "n_params", "native", "spec")
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.spec = spec
+        self.dtype: np.dtype[Any] = np.dtype(spec.dtype)
+        native = _native.Engine64 if self.dtype == np.float64 else _native.Engine32
+        self.native: Any = native(spec.d_in, _layers(spec), spec.output)
+        self.n_params: int = self.native.n_params
+
+    def set_parameters(self, theta: Array) -> None:
+        """Copy the flat parameter vector in and pack it for the kernels."""
+        self.native.set_parameters(contiguous(theta, self.dtype))
+
+    def get_parameters(self) -> Array:
+        """Return the flat parameter vector as a new array."""
+        theta = np.empty(self.n_params, self.dtype)
+        self.native.get_parameters(theta)
+        return theta
+
+    def forward(self, x: Array, n_threads: int | None = None) -> Array:
+        """Return y_pred ``(n, d_out)`` for x ``(n, d_in)``."""
+        x = contiguous(x, self.dtype)
+        out = np.empty((len(x), self.spec.d_out), self.dtype)
+        self.native.forward(x, out, self.threads_for(len(x), n_threads))
+        return out
+
+    def trace(self, x: Array) -> tuple[list[Array], list[Array]]:
+        """Return the pre-activations z and activations h of layers 1…L, each ``(n, d_l)``."""
+        x = contiguous(x, self.dtype)
+        widths = [*self.spec.widths, self.spec.d_out]
+        z = [np.empty((len(x), width), self.dtype) for width in widths]
+        h = [np.empty((len(x), width), self.dtype) for width in widths]
+        self.native.trace(x, z, h)
+        return z, h
+
+    def evaluate(
+        self,
+        x: Array,
+        y: Array,
+        loss: LossLike,
+        *,
+        sample_weight: Array | None = None,
+        output_weight: Array | None = None,
+        grad: Array | None = None,
+        grad_x: Array | None = None,
+        n_threads: int | None = None,
+    ) -> float:
+        """Return the loss, dropout off, and fill the gradients that are asked for.
+
+        Parameters
+        ----------
+        x : array (n, d_in)
+        y : array (n,) of class indices or (n, n_y) of numbers
+            Integer class indices are for cross_entropy only.
+        loss : loss object
+            ``.name`` and ``.params``.
+        sample_weight, output_weight : array (n,) and (d_out,), optional
+        grad, grad_x : array (n_params,) and (n, d_in), optional
+            Written in place: C-contiguous and of the engine's dtype.
+        n_threads : int, optional
+        """
+        x = contiguous(x, self.dtype)
+        return float(
+            self.native.evaluate(
+                x,
+                contiguous_target(y, loss, self.dtype),
+                loss.name,
+                [float(p) for p in loss.params],
+                _optional(sample_weight, self.dtype),
+                _optional(output_weight, self.dtype),
+                grad,
+                grad_x,
+                self.threads_for(3 * len(x), n_threads),
+            )
+        )
+
+    def threads_for(self, n: int, n_threads: int | None = None) -> int:
+        """Return how many threads a pass over `n` rows deserves; the argument has the last word."""
+        if n_threads is None and n * self.n_params < SERIAL_MULTIPLICATIONS:
+            return 1
+        return default_n_threads(n_threads)
+
+
+class Run:
+    """A training run: the optimiser's state beside an engine whose parameters it moves.
+
+    Parameters
+    ----------
+    engine : Engine
+    loss : loss object
+    optimizer : {"adam", "sgd"}
+    hyper : mapping
+        adam: beta_1, beta_2, epsilon, epsilon_hat; sgd: momentum, nesterov; both: weight_decay,
+        l2, l2_per_row. Names left out take `HYPER_DEFAULTS`.
+    batch_size : int
+    seed : int, 0 ≤ seed < 2**64
+        Rows are shuffled, and dropout masks drawn, from the seed and the epoch alone.
+    n_threads : int, optional
+    """
+
+    __slots__ = ("dtype", "engine", "loss", "n_threads", "native")
+
+    def __init__(
+        self,
+        engine: Engine,
+        loss: LossLike,
+        optimizer: str,
+        hyper: Mapping[str, float | bool],
+        *,
+        batch_size: int,
+        seed: int,
+        n_threads: int | None = None,
+    ) -> None:
+        self.engine = engine
+        self.loss = loss
+        self.dtype = engine.dtype
+        self.n_threads = default_n_threads(n_threads)
+        native = _native.Run64 if self.dtype == np.float64 else _native.Run32
+        self.native: Any = native(
+            engine.native,
+            loss.name,
+            [float(p) for p in loss.params],
+            optimizer,
+            {**HYPER_DEFAULTS[optimizer], **hyper},
+            batch_size,
+            seed,
+            self.n_threads,
+        )
+
+    def epochs(
+        self,
+        x: Array,
+        y: Array,
+        lr: Array,
+        *,
+        first_epoch: int,
+        n_epochs: int,
+        sample_weight: Array | None = None,
+        output_weight: Array | None = None,
+        order: Array | None = None,
+        shuffle: bool = True,
+        seconds: float = math.inf,
+    ) -> tuple[Array, bool]:
+        """Train for up to `n_epochs`; return the mean losses of those completed.
+
+        Parameters
+        ----------
+        x, y : arrays (n, d_in) and (n,) or (n, n_y)
+        lr : float64 array (n_epochs * ceil(n / batch_size),)
+            One learning rate a step.
+        first_epoch : int
+            The index of the first of them, which with the seed decides the order of the rows.
+        order : int64 array (n_epochs, n), optional
+            The order of the rows, instead of the engine's own.
+        shuffle : bool
+            False visits the rows as they come.
+        seconds : float
+            No epoch begins once so many seconds have passed; the first always does.
+
+        Returns
+        -------
+        losses : float64 array (n_done,)
+            One finite mean loss an epoch. Fewer than `n_epochs`: the time was up, or …
+        diverged : bool
+            … the next epoch's loss was not finite; the parameters are then not to be trusted.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Within 0.2 s of Ctrl-C; the engine holds the parameters of the last whole step.
+        """
+        losses = np.zeros(n_epochs)
+        n_done: int = self.native.epochs(
+            contiguous(x, self.dtype),
+            contiguous_target(y, self.loss, self.dtype),
+            _optional(sample_weight, self.dtype),
+            _optional(output_weight, self.dtype),
+            None if order is None else contiguous(order, np.dtype(np.int64)),
+            shuffle,
+            first_epoch,
+            n_epochs,
+            contiguous(lr, np.dtype(np.float64)),
+            losses,
+            seconds,
+        )
+        not_finite = np.flatnonzero(~np.isfinite(losses))  # what was not reached is still zero
+        if len(not_finite):
+            return losses[: int(not_finite[0])], True
+        return losses[:n_done], False
+
+    @property
+    def step(self) -> int:
+        """Steps taken since the run began."""
+        return int(self.native.step)
+
+    def get_state(self) -> tuple[Array, Array]:
+        """Return copies of the two moments, in theta's layout; sgd: the velocity and zeros."""
+        m = np.zeros(self.engine.n_params, self.dtype)
+        v = np.zeros(self.engine.n_params, self.dtype)
+        self.native.get_state(m, v)
+        return m, v
+
+    def set_state(self, m: Array, v: Array, step: int) -> None:
+        """Continue from these moments, after `step` steps."""
+        self.native.set_state(contiguous(m, self.dtype), contiguous(v, self.dtype), step)
+
+
+HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {
+    "adam": {
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "epsilon_hat": False,  # True: epsilon joins sqrt(v) before the bias correction
+        "weight_decay": 0.0,
+        "l2": 0.0,
+        "l2_per_row": False,  # True: l2 over the batch's weight, as scikit-learn's alpha
+    },
+    "sgd": {
+        "momentum": 0.0,
+        "nesterov": False,
+        "weight_decay": 0.0,
+        "l2": 0.0,
+        "l2_per_row": False,
+    },
+}
+
+
+def contiguous(a: Any, dtype: np.dtype[Any]) -> Array:
+    """Return `a` C-contiguous, aligned and of `dtype`: itself where it already is."""
+    clean: Array = np.asarray(a, dtype, order="C")
+    return clean if clean.flags.aligned else clean.copy()
+
+
+def contiguous_target(y: Array, loss: LossLike, dtype: np.dtype[Any]) -> Array:
+    """Return `y` as the engine reads it: int32 class indices ``(n,)``, or ``(n, n_y)`` of `dtype`.
+
+    Whole numbers in one dimension are class indices under cross_entropy and numbers elsewhere.
+    """
+    if loss.name == "cross_entropy" and y.ndim == 1:
+        return contiguous(y, np.dtype(np.int32))
+    return contiguous(y if y.ndim == 2 else y[:, np.newaxis], dtype)
+
+
+def _optional(a: Array | None, dtype: np.dtype[Any]) -> Array | None:
+    return None if a is None else contiguous(a, dtype)
+
+
+def _layers(spec: NetworkSpec) -> list[tuple[int, str, list[int], bool, float]]:
+    """Return the native engine's description of each layer, 1…L."""
+    widths = [*spec.widths, spec.d_out]
+    activations = [*spec.activations, "identity"]
+    dropouts = [*(spec.dropout for _ in spec.widths), 0.0]
+    return [
+        (width, activation, list(spec.sources(layer)), spec.residual_at(layer), dropout)
+        for layer, (width, activation, dropout) in enumerate(
+            zip(widths, activations, dropouts, strict=True), start=1
+        )
+    ]
+
+
+class Info(dict[str, Any]):
+    """A dictionary that prints as a table, one line a fact."""
+
+    def __str__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{key:<{width}}  {_plain(value)}" for key, value in self.items())
+
+    __repr__ = __str__
+
+
+def info() -> Info:
+    """Return version, instruction sets, threads and precisions: what a report should quote.
+
+    Examples
+    --------
+    >>> import lamina
+    >>> sorted(lamina.info()["precisions"])
+    ['bfloat16', 'float32', 'float64']
+    """
+    from lamina import __version__
+
+    return Info(
+        version=__version__,
+        isa=_native.isa(),
+        isas=list(_native.isas()),
+        n_threads=default_n_threads(),
+        precisions={"float32": True, "float64": True, "bfloat16": False},
+        features=dict(_native.features()),
+        machine=platform.machine(),
+        python=platform.python_version(),
+        numpy=np.__version__,
+    )
+
+
+def isa() -> str:
+    """Return the name of the instruction set in use."""
+    return str(_native.isa())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,5 +1,6 @@
-// The only file that knows Python. Arrays come in exactly the right type and layout or not at all (noconvert: nanobind
-// would silently narrow float64); sizes and ids are checked here, once, and trusted below.
+// The only file that knows Python. Arrays come in exactly the right type and layout or not at all
+// (noconvert: nanobind would silently narrow float64); sizes and ids are checked here, once, and
+// trusted below.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
@@ -36,28 +37,39 @@ void require(bool condition, const char* message) {
 }
 
 const std::map<std::string, Activation> kActivations = {
-    {"identity", kIdentity}, {"step", kStep},         {"sigmoid", kSigmoid}, {"tanh", kTanh},
-    {"relu", kRelu},         {"leaky_relu", kLeakyRelu}, {"softplus", kSoftplus}, {"gelu", kGelu},
-    {"gelu_tanh", kGeluTanh}, {"silu", kSilu},        {"selu", kSelu},       {"mish", kMish},
-    {"sine", kSine},         {"squared_relu", kSquaredRelu}};
-const std::map<std::string, Output> kOutputs = {{"identity", kOutIdentity}, {"sigmoid", kOutSigmoid},
-                                                {"softmax", kOutSoftmax},   {"exp", kOutExp},
+    {"identity", kIdentity},  {"step", kStep},
+    {"sigmoid", kSigmoid},    {"tanh", kTanh},
+    {"relu", kRelu},          {"leaky_relu", kLeakyRelu},
+    {"softplus", kSoftplus},  {"gelu", kGelu},
+    {"gelu_tanh", kGeluTanh}, {"silu", kSilu},
+    {"selu", kSelu},          {"mish", kMish},
+    {"sine", kSine},          {"squared_relu", kSquaredRelu}};
+const std::map<std::string, Output> kOutputs = {{"identity", kOutIdentity},
+                                                {"sigmoid", kOutSigmoid},
+                                                {"softmax", kOutSoftmax},
+                                                {"exp", kOutExp},
                                                 {"step", kOutStep}};
-const std::map<std::string, Loss> kLosses = {
-    {"squared_error", kSquared}, {"absolute_error", kAbsolute},          {"huber", kHuber},
-    {"pinball", kPinball},       {"binary_cross_entropy", kBinaryCrossEntropy}, {"cross_entropy", kCrossEntropy},
-    {"poisson", kPoisson}};
+const std::map<std::string, Loss> kLosses = {{"squared_error", kSquared},
+                                             {"absolute_error", kAbsolute},
+                                             {"huber", kHuber},
+                                             {"pinball", kPinball},
+                                             {"binary_cross_entropy", kBinaryCrossEntropy},
+                                             {"cross_entropy", kCrossEntropy},
+                                             {"poisson", kPoisson}};
 
 template <class Value>
-Value look_up(const std::map<std::string, Value>& names, const std::string& name, const char* what) {
+Value look_up(const std::map<std::string, Value>& names, const std::string& name,
+              const char* what) {
   const auto found = names.find(name);
   if (found == names.end()) refuse(std::string("unknown ") + what + " '" + name + "'");
   return found->second;
 }
 
-LossSpec loss_spec(const std::string& name, const std::vector<double>& parameters, Output output, int d_out) {
+LossSpec loss_spec(const std::string& name, const std::vector<double>& parameters, Output output,
+                   int d_out) {
   const Loss loss = look_up(kLosses, name, "loss");
-  require(loss != kBinaryCrossEntropy || output == kOutSigmoid, "binary_cross_entropy needs the output sigmoid");
+  require(loss != kBinaryCrossEntropy || output == kOutSigmoid,
+          "binary_cross_entropy needs the output sigmoid");
   require(loss != kCrossEntropy || output == kOutSoftmax, "cross_entropy needs the output softmax");
   require(loss != kPoisson || output == kOutExp, "poisson needs the output exp");
   require(loss != kHuber || parameters.size() == 1, "huber needs its delta");
@@ -77,7 +89,8 @@ struct Signals {
     };
   }
 };
-// Runs native work without the GIL; turns a stop that a signal asked for into that signal's exception.
+// Runs native work without the GIL; turns a stop that a signal asked for into that signal's
+// exception.
 template <class F>
 auto without_gil(F work) {
   Signals signals;
@@ -102,17 +115,21 @@ Spec make_spec(int d_in, const std::vector<LayerTuple>& layers, const std::strin
   for (const auto& [d_out, activation, sources, residual, dropout] : layers) {
     ++l;
     require(d_out >= 1, "a layer's width must be at least 1");
-    require(!sources.empty() && sources[0] == l - 1, "a layer's first source is the layer before it");
+    require(!sources.empty() && sources[0] == l - 1,
+            "a layer's first source is the layer before it");
     for (size_t i = 0; i < sources.size(); ++i)
-      require(sources[i] >= 0 && sources[i] < l && std::count(sources.begin(), sources.end(), sources[i]) == 1,
+      require(sources[i] >= 0 && sources[i] < l &&
+                  std::count(sources.begin(), sources.end(), sources[i]) == 1,
               "a layer's sources are distinct earlier layers");
     require(!residual || d_out == before, "a residual needs equal widths");
     require(dropout >= 0 && dropout < 1, "dropout must be in [0, 1)");
-    spec.layers.push_back({d_out, look_up(kActivations, activation, "activation"), sources, residual, dropout});
+    spec.layers.push_back(
+        {d_out, look_up(kActivations, activation, "activation"), sources, residual, dropout});
     before = d_out;
   }
   const LayerSpec& last = spec.layers.back();
-  require(last.activation == kIdentity && !last.residual && last.dropout == 0, "the last layer is plain");
+  require(last.activation == kIdentity && !last.residual && last.dropout == 0,
+          "the last layer is plain");
   return spec;
 }
 
@@ -127,15 +144,21 @@ struct PyEngine {
   Model<T> model;
   int d_out;
   std::string isa;
-  mutable std::shared_mutex mutex;  // forward calls share, everything that writes parameters is alone
+  mutable std::shared_mutex
+      mutex;  // forward calls share, everything that writes parameters is alone
 
   PyEngine(int d_in, const std::vector<LayerTuple>& layers, const std::string& output)
-      : spec(make_spec(d_in, layers, output)), model(spec), d_out(spec.layers.back().d_out), isa(current_isa()) {}
+      : spec(make_spec(d_in, layers, output)),
+        model(spec),
+        d_out(spec.layers.back().d_out),
+        isa(current_isa()) {}
 
   void check_x(const Input& x) const {
     require(x.shape(1) == static_cast<size_t>(spec.d_in), "x has the wrong number of columns");
   }
-  void check_threads(int n_threads) const { require(n_threads >= 1, "n_threads must be at least 1"); }
+  void check_threads(int n_threads) const {
+    require(n_threads >= 1, "n_threads must be at least 1");
+  }
 
   void set_parameters(const InputVector& theta) {
     require(static_cast<int64_t>(theta.shape(0)) == model.n_params(), "theta has the wrong size");
@@ -153,7 +176,8 @@ struct PyEngine {
   void forward(const Input& x, const Matrix& out, int n_threads) const {
     check_x(x);
     check_threads(n_threads);
-    require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out), "out has the wrong shape");
+    require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out),
+            "out has the wrong shape");
     without_gil([&](const Poll& poll) {
       std::shared_lock lock(mutex);
       model.forward(x.data(), static_cast<int64_t>(x.shape(0)), out.data(), n_threads, poll);
@@ -163,11 +187,13 @@ struct PyEngine {
   void trace(const Input& x, const std::vector<Matrix>& z, const std::vector<Matrix>& h) const {
     check_x(x);
     std::vector<T*> z_data, h_data;
-    require(z.size() == spec.layers.size() && h.size() == z.size(), "trace needs one array a layer");
+    require(z.size() == spec.layers.size() && h.size() == z.size(),
+            "trace needs one array a layer");
     for (size_t l = 0; l < z.size(); ++l)
       for (const Matrix* m : {&z[l], &h[l]}) {
-        require(m->shape(0) == x.shape(0) && m->shape(1) == static_cast<size_t>(spec.layers[l].d_out),
-                "a trace array has the wrong shape");
+        require(
+            m->shape(0) == x.shape(0) && m->shape(1) == static_cast<size_t>(spec.layers[l].d_out),
+            "a trace array has the wrong shape");
         (m == &z[l] ? z_data : h_data).push_back(m->data());
       }
     without_gil([&](const Poll& poll) {
@@ -177,7 +203,8 @@ struct PyEngine {
   }
 
   // Checks everything about the rows of one call and views them.
-  Rows<T> rows(const Input& x, nb::handle y, const LossSpec& loss, const std::optional<InputVector>& sample_weight,
+  Rows<T> rows(const Input& x, nb::handle y, const LossSpec& loss,
+               const std::optional<InputVector>& sample_weight,
                const std::optional<InputVector>& output_weight) const {
     check_x(x);
     const size_t n = x.shape(0);
@@ -203,19 +230,24 @@ struct PyEngine {
       r.row_weight = sample_weight->data();
     }
     if (output_weight) {
-      require(output_weight->shape(0) == static_cast<size_t>(d_out), "output_weight has the wrong length");
+      require(output_weight->shape(0) == static_cast<size_t>(d_out),
+              "output_weight has the wrong length");
       r.output_weight = output_weight->data();
     }
     return r;
   }
 
-  double evaluate(const Input& x, nb::handle y, const std::string& loss, const std::vector<double>& parameters,
-                  const std::optional<InputVector>& sample_weight, const std::optional<InputVector>& output_weight,
-                  const std::optional<Vector>& grad, const std::optional<Matrix>& grad_x, int n_threads) {
+  double evaluate(const Input& x, nb::handle y, const std::string& loss,
+                  const std::vector<double>& parameters,
+                  const std::optional<InputVector>& sample_weight,
+                  const std::optional<InputVector>& output_weight,
+                  const std::optional<Vector>& grad, const std::optional<Matrix>& grad_x,
+                  int n_threads) {
     check_threads(n_threads);
     const LossSpec l = loss_spec(loss, parameters, spec.output, d_out);
     const Rows<T> r = rows(x, y, l, sample_weight, output_weight);
-    require(!grad || static_cast<int64_t>(grad->shape(0)) == model.n_params(), "grad has the wrong size");
+    require(!grad || static_cast<int64_t>(grad->shape(0)) == model.n_params(),
+            "grad has the wrong size");
     require(!grad_x || (grad_x->shape(0) == x.shape(0) && grad_x->shape(1) == x.shape(1)),
             "grad_x has the wrong shape");
     T* g = grad ? grad->data() : nullptr;
@@ -240,14 +272,15 @@ struct PyRun {
   Run<T> run;
 
   static RunSpec make(Engine& e, const std::string& loss, const std::vector<double>& parameters,
-                      const std::string& optimizer, const std::map<std::string, double>& hyper, int batch_size,
-                      uint64_t seed, int n_threads) {
+                      const std::string& optimizer, const std::map<std::string, double>& hyper,
+                      int batch_size, uint64_t seed, int n_threads) {
     e.check_threads(n_threads);
     require(batch_size >= 1, "batch_size must be at least 1");
     require(optimizer == "adam" || optimizer == "sgd", "optimizer must be 'adam' or 'sgd'");
     for (const auto& [name, value] : hyper) {
-      static const char* const known[] = {"beta_1",   "beta_2",       "epsilon", "epsilon_hat", "momentum",
-                                          "nesterov", "weight_decay", "l2",      "l2_per_row"};
+      static const char* const known[] = {"beta_1",       "beta_2",   "epsilon",
+                                          "epsilon_hat",  "momentum", "nesterov",
+                                          "weight_decay", "l2",       "l2_per_row"};
       if (std::find(std::begin(known), std::end(known), name) == std::end(known))
         refuse("unknown hyperparameter '" + name + "'");
       require(std::isfinite(value), "hyperparameters must be finite");
@@ -267,8 +300,9 @@ struct PyRun {
             seed,
             n_threads};
   }
-  PyRun(Engine& e, const std::string& loss, const std::vector<double>& parameters, const std::string& optimizer,
-        const std::map<std::string, double>& hyper, int batch_size, uint64_t seed, int n_threads)
+  PyRun(Engine& e, const std::string& loss, const std::vector<double>& parameters,
+        const std::string& optimizer, const std::map<std::string, double>& hyper, int batch_size,
+        uint64_t seed, int n_threads)
       : engine(e),
         spec(make(e, loss, parameters, optimizer, hyper, batch_size, seed, n_threads)),
         run(e.model, spec) {}
@@ -276,8 +310,9 @@ struct PyRun {
   int64_t epochs(const typename Engine::Input& x, nb::handle y,
                  const std::optional<typename Engine::InputVector>& sample_weight,
                  const std::optional<typename Engine::InputVector>& output_weight,
-                 const std::optional<Array<const int64_t, 2>>& order, bool shuffle, int64_t first_epoch,
-                 int64_t n_epochs, const Array<const double, 1>& lr, const Array<double, 1>& losses, double deadline) {
+                 const std::optional<Array<const int64_t, 2>>& order, bool shuffle,
+                 int64_t first_epoch, int64_t n_epochs, const Array<const double, 1>& lr,
+                 const Array<double, 1>& losses, double deadline) {
     const Rows<T> r = engine.rows(x, y, spec.loss, sample_weight, output_weight);
     require(r.n <= std::numeric_limits<int32_t>::max(), "at most 2^31 - 1 rows");
     require(n_epochs >= 0, "n_epochs must not be negative");
@@ -285,14 +320,21 @@ struct PyRun {
     require(static_cast<int64_t>(lr.shape(0)) == n_epochs * n_batches, "lr needs one value a step");
     require(static_cast<int64_t>(losses.shape(0)) == n_epochs, "losses needs one value an epoch");
     if (order) {
-      require(static_cast<int64_t>(order->shape(0)) == n_epochs && static_cast<int64_t>(order->shape(1)) == r.n,
+      require(static_cast<int64_t>(order->shape(0)) == n_epochs &&
+                  static_cast<int64_t>(order->shape(1)) == r.n,
               "order needs one row an epoch and one column a row of x");
       const int64_t* ids = order->data();
       require(std::all_of(ids, ids + order->size(), [&](int64_t i) { return i >= 0 && i < r.n; }),
               "order names a row that does not exist");
     }
-    const EpochPlan<T> plan{r,           order ? order->data() : nullptr, shuffle,      first_epoch, n_epochs,
-                            lr.data(), losses.data(),                   deadline};
+    const EpochPlan<T> plan{r,
+                            order ? order->data() : nullptr,
+                            shuffle,
+                            first_epoch,
+                            n_epochs,
+                            lr.data(),
+                            losses.data(),
+                            deadline};
     return without_gil([&](const Poll& poll) {
       std::unique_lock lock(engine.mutex);
       return run.epochs(plan, poll);
@@ -301,12 +343,15 @@ struct PyRun {
 
   void get_state(const typename Engine::Vector& m, const typename Engine::Vector& v) const {
     const int64_t n = engine.model.n_params();
-    require(static_cast<int64_t>(m.shape(0)) == n && static_cast<int64_t>(v.shape(0)) == n, "wrong state size");
+    require(static_cast<int64_t>(m.shape(0)) == n && static_cast<int64_t>(v.shape(0)) == n,
+            "wrong state size");
     run.get_state(m.data(), v.data());
   }
-  void set_state(const typename Engine::InputVector& m, const typename Engine::InputVector& v, int64_t step) {
+  void set_state(const typename Engine::InputVector& m, const typename Engine::InputVector& v,
+                 int64_t step) {
     const int64_t n = engine.model.n_params();
-    require(static_cast<int64_t>(m.shape(0)) == n && static_cast<int64_t>(v.shape(0)) == n, "wrong state size");
+    require(static_cast<int64_t>(m.shape(0)) == n && static_cast<int64_t>(v.shape(0)) == n,
+            "wrong state size");
     require(step >= 0, "step must not be negative");
     run.set_state(m.data(), v.data(), step);
   }
@@ -316,33 +361,39 @@ template <class T>
 void bind(nb::module_& m, const char* engine_name, const char* run_name) {
   using Engine = PyEngine<T>;
   nb::class_<Engine>(m, engine_name, "One network's packed parameters and its passes.")
-      .def(nb::init<int, const std::vector<LayerTuple>&, const std::string&>(), "d_in"_a, "layers"_a, "output"_a)
+      .def(nb::init<int, const std::vector<LayerTuple>&, const std::string&>(), "d_in"_a,
+           "layers"_a, "output"_a)
       .def_prop_ro("n_params", [](const Engine& e) { return e.model.n_params(); })
       .def_prop_ro("isa", [](const Engine& e) { return e.isa; })
       .def("set_parameters", &Engine::set_parameters, nb::arg("theta").noconvert())
       .def("get_parameters", &Engine::get_parameters, nb::arg("out").noconvert())
-      .def("forward", &Engine::forward, nb::arg("x").noconvert(), nb::arg("out").noconvert(), "n_threads"_a)
-      .def("trace", &Engine::trace, nb::arg("x").noconvert(), nb::arg("z").noconvert(), nb::arg("h").noconvert())
-      .def("evaluate", &Engine::evaluate, nb::arg("x").noconvert(), nb::arg("y").noconvert(), "loss"_a,
-           "loss_params"_a, nb::arg("sample_weight").noconvert().none(), nb::arg("output_weight").noconvert().none(),
-           nb::arg("grad").noconvert().none(), nb::arg("grad_x").noconvert().none(), "n_threads"_a);
+      .def("forward", &Engine::forward, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
+           "n_threads"_a)
+      .def("trace", &Engine::trace, nb::arg("x").noconvert(), nb::arg("z").noconvert(),
+           nb::arg("h").noconvert())
+      .def("evaluate", &Engine::evaluate, nb::arg("x").noconvert(), nb::arg("y").noconvert(),
+           "loss"_a, "loss_params"_a, nb::arg("sample_weight").noconvert().none(),
+           nb::arg("output_weight").noconvert().none(), nb::arg("grad").noconvert().none(),
+           nb::arg("grad_x").noconvert().none(), "n_threads"_a);
   using PyR = PyRun<T>;
   nb::class_<PyR>(m, run_name, "A training run: an engine and its optimiser's moments.")
       .def(nb::init<Engine&, const std::string&, const std::vector<double>&, const std::string&,
                     const std::map<std::string, double>&, int, uint64_t, int>(),
-           nb::keep_alive<1, 2>(), "engine"_a, "loss"_a, "loss_params"_a, "optimizer"_a, "hyper"_a, "batch_size"_a,
-           "seed"_a, "n_threads"_a)
+           nb::keep_alive<1, 2>(), "engine"_a, "loss"_a, "loss_params"_a, "optimizer"_a, "hyper"_a,
+           "batch_size"_a, "seed"_a, "n_threads"_a)
       .def("epochs", &PyR::epochs, nb::arg("x").noconvert(), nb::arg("y").noconvert(),
            nb::arg("sample_weight").noconvert().none(), nb::arg("output_weight").noconvert().none(),
            nb::arg("order").noconvert().none(), "shuffle"_a, "first_epoch"_a, "n_epochs"_a,
            nb::arg("lr").noconvert(), nb::arg("losses").noconvert(), "deadline"_a)
       .def_prop_ro("step", [](const PyR& r) { return r.run.step(); })
       .def("get_state", &PyR::get_state, nb::arg("m").noconvert(), nb::arg("v").noconvert())
-      .def("set_state", &PyR::set_state, nb::arg("m").noconvert(), nb::arg("v").noconvert(), "step"_a);
+      .def("set_state", &PyR::set_state, nb::arg("m").noconvert(), nb::arg("v").noconvert(),
+           "step"_a);
 }
 
 template <class T>
-void map_kernel(const Kernels<T>* kernels, int function, const Array<const T, 1>& x, const Array<T, 1>& y) {
+void map_kernel(const Kernels<T>* kernels, int function, const Array<const T, 1>& x,
+                const Array<T, 1>& y) {
   constexpr size_t kPad = 64 / sizeof(T);
   require(x.shape(0) == y.shape(0), "x and y differ in length");
   require(function >= 0 && function <= 10, "unknown function");
@@ -367,11 +418,15 @@ NB_MODULE(_native, m) {
   m.def("isa", &current_isa, "The instruction set in use for new engines.");
   m.def("isas", &available_isas, "Those this build and processor have, slowest first.");
   m.def("requested_isa", &requested_isa, "LAMINA_ISA when it could not be honoured, else ''.");
-  m.def("features", [] {
-    nb::dict d;
-    for (const auto& [name, has] : cpu_features()) d[name.c_str()] = has;
-    return d;
-  });
+  m.def(
+      "features",
+      [] {
+        nb::dict d;
+        for (const auto& [name, has] : cpu_features()) d[name.c_str()] = has;
+        return d;
+      },
+      nb::sig("def features() -> dict[str, bool]"),
+      "What this processor and its operating system offer.");
   m.def("set_isa", [](const std::string& name) {
     if (!choose_isa(name)) refuse("instruction set '" + name + "' is not available here");
   });

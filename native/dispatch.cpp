@@ -16,7 +16,8 @@ struct Leaf {
 };
 Leaf cpuid(unsigned leaf, unsigned sub) {
   Leaf l;
-  if (__get_cpuid_max(leaf & 0x80000000u, nullptr) >= leaf) __cpuid_count(leaf, sub, l.a, l.b, l.c, l.d);
+  if (__get_cpuid_max(leaf & 0x80000000u, nullptr) >= leaf)
+    __cpuid_count(leaf, sub, l.a, l.b, l.c, l.d);
   return l;
 }
 // Which register states the operating system saves; a feature bit alone does not promise that.
@@ -41,7 +42,8 @@ Features probe() {
   const bool tiles = (states & 0x60000) == 0x60000;
   const Leaf l1 = cpuid(1, 0), l7 = cpuid(7, 0), l71 = cpuid(7, 1);
   f.fma = ymm && (l1.c & (1u << 12));
-  f.avx2 = ymm && f.fma && (l7.b & (1u << 5)) && (l7.b & (1u << 8)) && (l1.c & (1u << 29));  // + BMI2, F16C
+  f.avx2 = ymm && f.fma && (l7.b & (1u << 5)) && (l7.b & (1u << 8)) &&
+           (l1.c & (1u << 29));                                             // + BMI2, F16C
   const unsigned need = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);  // F, DQ, BW, VL
   f.avx512f = zmm && f.avx2 && (l7.b & need) == need;
   f.avx512_vnni = f.avx512f && (l7.c & (1u << 11));
@@ -120,9 +122,15 @@ std::string requested_isa() {
 
 std::vector<std::pair<std::string, bool>> cpu_features() {
   const Features& f = features();
-  return {{"avx2", f.avx2},         {"fma", f.fma},           {"avx512f", f.avx512f},
-          {"avx512_vnni", f.avx512_vnni}, {"avx512_bf16", f.avx512_bf16}, {"amx_tile", f.amx_tile},
-          {"amx_bf16", f.amx_bf16}, {"amx_int8", f.amx_int8}, {"neon", f.neon}};
+  return {{"avx2", f.avx2},
+          {"fma", f.fma},
+          {"avx512f", f.avx512f},
+          {"avx512_vnni", f.avx512_vnni},
+          {"avx512_bf16", f.avx512_bf16},
+          {"amx_tile", f.amx_tile},
+          {"amx_bf16", f.amx_bf16},
+          {"amx_int8", f.amx_int8},
+          {"neon", f.neon}};
 }
 
 }  // namespace lamina

@@ -1,8 +1,8 @@
-// The engine's whole C++ interface: a specification, a model (packed parameters), a run (optimiser state).
-// It knows nothing of Python; bindings.cpp is the only file that does.
+// The engine's whole C++ interface: a specification, a model (packed parameters), a run (optimiser
+// state). It knows nothing of Python; bindings.cpp is the only file that does.
 //
-// Symbols (docs/notation.md): layers 1..L, h_0 = x, u_l = [h_{l-1}, h_j ...], z_l = u_l W_l^T + b_l, h_l = phi(z_l).
-// Flat parameters theta: W_1 (d_1, fan_in_1) row-major, b_1, W_2, b_2, ...
+// Symbols (docs/notation.md): layers 1..L, h_0 = x, u_l = [h_{l-1}, h_j ...], z_l = u_l W_l^T +
+// b_l, h_l = phi(z_l). Flat parameters theta: W_1 (d_1, fan_in_1) row-major, b_1, W_2, b_2, ...
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -56,7 +56,8 @@ struct Layout;  // layout.h
 template <class T>
 struct Buffers;
 
-// Packed parameters of one network. Concurrent forward calls are safe; set_parameters and runs need to be alone.
+// Packed parameters of one network. Concurrent forward calls are safe; set_parameters and runs need
+// to be alone.
 template <class T>
 class Model {
  public:
@@ -70,9 +71,11 @@ class Model {
   // out (n, d_out) = output(z_L).
   void forward(const T* x, int64_t n, T* out, int n_threads, const Poll& poll) const;
   // z[l-1], h[l-1] (n, d_l) for l = 1..L; h of the last layer is the output.
-  void trace(const T* x, int64_t n, const std::vector<T*>& z, const std::vector<T*>& h, const Poll& poll) const;
+  void trace(const T* x, int64_t n, const std::vector<T*>& z, const std::vector<T*>& h,
+             const Poll& poll) const;
   // The loss; its gradient in theta's layout unless null; d loss / d x (n, d_in) unless null.
-  double evaluate(const Rows<T>& rows, const LossSpec& loss, T* grad, T* grad_x, int n_threads, const Poll& poll);
+  double evaluate(const Rows<T>& rows, const LossSpec& loss, T* grad, T* grad_x, int n_threads,
+                  const Poll& poll);
 
   Layout<T>& layout() { return *layout_; }
 
@@ -86,10 +89,11 @@ struct RunSpec {
   LossSpec loss;
   Optimizer optimizer;
   double beta_1, beta_2, epsilon;  // SGD: beta_1 is the momentum
-  bool epsilon_hat;                // epsilon is added before the bias correction (Kingma & Ba 2014, end of section 2)
+  bool epsilon_hat;  // epsilon is added before the bias correction (Kingma & Ba 2014, end of
+                     // section 2)
   bool nesterov;
   double weight_decay, l2;
-  bool l2_per_row;                 // l2 is divided by the batch's weight (scikit-learn's alpha)
+  bool l2_per_row;  // l2 is divided by the batch's weight (scikit-learn's alpha)
   int batch_size;
   uint64_t seed;
   int n_threads;
@@ -101,19 +105,21 @@ struct EpochPlan {
   const int64_t* order;  // (n_epochs, n) or null: shuffled by (seed, epoch), or as they come
   bool shuffle;
   int64_t first_epoch, n_epochs;
-  const double* lr;      // one a step
-  double* losses;        // out, one an epoch
-  double deadline;       // seconds from now after which no epoch is started; infinity for none
+  const double* lr;  // one a step
+  double* losses;    // out, one an epoch
+  double deadline;   // seconds from now after which no epoch is started; infinity for none
 };
 
-// Training: owns the optimiser's moments; the parameters stay packed in the model from epoch to epoch.
+// Training: owns the optimiser's moments; the parameters stay packed in the model from epoch to
+// epoch.
 template <class T>
 class Run {
  public:
   Run(Model<T>& model, const RunSpec& spec);
   ~Run();
 
-  // Whole epochs; returns how many had a finite loss before it stopped. Throws Interrupted between steps.
+  // Whole epochs; returns how many had a finite loss before it stopped. Throws Interrupted between
+  // steps.
   int64_t epochs(const EpochPlan<T>& plan, const Poll& poll);
 
   int64_t step() const;

@@ -1,10 +1,11 @@
 // The table of kernels one instruction set provides for one element type.
 //
-// Memory layout shared by every ISA: a *panel* is kPanel<T> = 128 bytes of columns. Activations of one layer live as
-// [panel][row][kPanel], weights as tiles [output panel][input panel][k][n] (k input column, n output column), and the
-// transposed copy as [input panel][output panel][n][k]. Padding columns of weights, biases and deltas are zero.
-// Kernels never allocate, throw or see Python. Plain data only here: translation units that are compiled with
-// different flags may share no inline code.
+// Memory layout shared by every ISA: a *panel* is kPanel<T> = 128 bytes of columns. Activations of
+// one layer live as [panel][row][kPanel], weights as tiles [output panel][input panel][k][n] (k
+// input column, n output column), and the transposed copy as [input panel][output panel][n][k].
+// Padding columns of weights, biases and deltas are zero. Kernels never allocate, throw or see
+// Python. Plain data only here: translation units that are compiled with different flags may share
+// no inline code.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,44 +16,65 @@ template <class T>
 inline constexpr int kPanel = 128 / static_cast<int>(sizeof(T));
 
 enum Activation : int {
-  kIdentity, kStep, kSigmoid, kTanh, kRelu, kLeakyRelu, kSoftplus, kGelu, kGeluTanh, kSilu, kSelu, kMish, kSine,
+  kIdentity,
+  kStep,
+  kSigmoid,
+  kTanh,
+  kRelu,
+  kLeakyRelu,
+  kSoftplus,
+  kGelu,
+  kGeluTanh,
+  kSilu,
+  kSelu,
+  kMish,
+  kSine,
   kSquaredRelu,
   kActivationCount
 };
 enum Output : int { kOutIdentity, kOutSigmoid, kOutSoftmax, kOutExp, kOutStep };
-enum Loss : int { kSquared, kAbsolute, kHuber, kBinaryCrossEntropy, kCrossEntropy, kPoisson, kPinball };
+enum Loss : int {
+  kSquared,
+  kAbsolute,
+  kHuber,
+  kBinaryCrossEntropy,
+  kCrossEntropy,
+  kPoisson,
+  kPinball
+};
 enum Epilogue : int {
-  kNone,       // y = acc
-  kReluEpi,    // y = max(acc, 0), NaN kept
-  kMaskByH,    // y = h > 0 ? acc : 0     (derivative of relu, read off its output)
-  kMulByD,     // y = acc * d             (any other derivative, stored by the forward pass)
+  kNone,     // y = acc
+  kReluEpi,  // y = max(acc, 0), NaN kept
+  kMaskByH,  // y = h > 0 ? acc : 0     (derivative of relu, read off its output)
+  kMulByD,   // y = acc * d             (any other derivative, stored by the forward pass)
 };
 
-// One output panel of Y = X W for `rows` rows, X given as n_panels panels of which panel i has widths[i] columns.
+// One output panel of Y = X W for `rows` rows, X given as n_panels panels of which panel i has
+// widths[i] columns.
 template <class T>
 struct GemmArgs {
-  const T* const* x;       // n_panels pointers to [row][kPanel]
-  const int* widths;       // valid columns of each
+  const T* const* x;  // n_panels pointers to [row][kPanel]
+  const int* widths;  // valid columns of each
   int n_panels;
-  const T* w;              // n_panels tiles [k][kPanel], contiguous
+  const T* w;  // n_panels tiles [k][kPanel], contiguous
   int rows;
-  int columns;             // valid columns of the output panel, 1..kPanel
-  const T* bias;           // kPanel values or null (zero)
-  T* y;                    // [row][kPanel]; columns past the last register touched are left alone
-  bool accumulate;         // start from y instead of bias
+  int columns;      // valid columns of the output panel, 1..kPanel
+  const T* bias;    // kPanel values or null (zero)
+  T* y;             // [row][kPanel]; columns past the last register touched are left alone
+  bool accumulate;  // start from y instead of bias
   Epilogue epilogue;
-  const T* side;           // h or d of the epilogue, laid out as y
-  T* column_sums;          // null, or kPanel sums over rows of the result, added to
+  const T* side;   // h or d of the epilogue, laid out as y
+  T* column_sums;  // null, or kPanel sums over rows of the result, added to
 };
 
 template <class T>
 struct LossArgs {
   Loss loss;
   Output output;
-  int rows, columns;       // columns = d_out
-  T* z;                    // [panel][..][kPanel], in: pre-activations; out: d loss / d z when want_gradient
-  ptrdiff_t z_stride;      // elements from panel to panel
-  const T* y;              // targets in the same form (column-expanded for pinball), or null
+  int rows, columns;  // columns = d_out
+  T* z;  // [panel][..][kPanel], in: pre-activations; out: d loss / d z when want_gradient
+  ptrdiff_t z_stride;  // elements from panel to panel
+  const T* y;          // targets in the same form (column-expanded for pinball), or null
   ptrdiff_t y_stride;
   const int32_t* classes;  // class ids, or null
   const T* row_weight;     // one a row, or null (one)
@@ -62,19 +84,19 @@ struct LossArgs {
   T parameter;             // huber delta, label smoothing
   T scale;                 // multiplies gradients
   bool want_gradient;
-  T* bias_gradient;        // [panel][kPanel], added to when want_gradient
+  T* bias_gradient;  // [panel][kPanel], added to when want_gradient
 };
 
 inline constexpr int kFewClasses = 8;
 
 // Coefficients of one optimiser step, computed in double by the caller.
 struct StepCoefficients {
-  double lr;               // Adam: lr / (1 - beta_1^t); SGD: lr
-  double beta_1, beta_2;   // SGD: beta_1 is the momentum
-  double second;           // 1 / (1 - beta_2^t)
+  double lr;              // Adam: lr / (1 - beta_1^t); SGD: lr
+  double beta_1, beta_2;  // SGD: beta_1 is the momentum
+  double second;          // 1 / (1 - beta_2^t)
   double epsilon;
-  double decay;            // weights are multiplied by 1 - decay first (0 for biases)
-  double l2;               // added to the gradient times the weight (0 for biases)
+  double decay;  // weights are multiplied by 1 - decay first (0 for biases)
+  double l2;     // added to the gradient times the weight (0 for biases)
   bool nesterov;
 };
 
@@ -82,39 +104,45 @@ template <class T>
 struct StepArgs {
   T* w;
   T* m;
-  T* v;                    // null for SGD
+  T* v;                       // null for SGD
   const T* const* gradients;  // n_gradients partial gradients, added in order
   int n_gradients;
-  int rows, columns;       // rows of kPanel, valid columns
+  int rows, columns;  // rows of kPanel, valid columns
 };
 
 template <class T>
 struct Kernels {
   void (*gemm)(const GemmArgs<T>&);
   // C[k][n] (+)= sum over rows of x[row][k] d[row][n]; one tile of the weight gradient.
-  void (*gradient_tile)(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c, bool accumulate);
+  void (*gradient_tile)(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c,
+                        bool accumulate);
   int thin_limit;  // thin kernels take up to this many outputs
   // y[row][0..columns) = x . wt + bias, wt tiles [n][kPanel] with stride wt_stride.
-  void (*thin_forward)(const T* const* x, const int* widths, int n_panels, const T* wt, ptrdiff_t wt_stride, int rows,
-                       int columns, const T* bias, T* y);
-  void (*thin_gradient_tile)(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c, bool accumulate);
+  void (*thin_forward)(const T* const* x, const int* widths, int n_panels, const T* wt,
+                       ptrdiff_t wt_stride, int rows, int columns, const T* bias, T* y);
+  void (*thin_gradient_tile)(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c,
+                             bool accumulate);
   // h = phi(z) in place over count elements (a multiple of the register); d = phi'(z) unless null.
   void (*activate)(Activation, T* z, T* d, ptrdiff_t count);
   // y[row][..] += x (residual); y *= d with column sums (the unfused epilogue).
   void (*add)(T* y, const T* x, ptrdiff_t count);
   void (*finish_delta)(T* y, Epilogue, const T* side, int rows, T* column_sums);
-  // Inverted dropout with a counter-based generator: mask bit of element i of row r is a hash of (key, r, i).
+  // Inverted dropout with a counter-based generator: mask bit of element i of row r is a hash of
+  // (key, r, i).
   void (*dropout)(T* h, T* d, int rows, uint64_t row0, uint32_t column0, uint64_t key, double rate);
-  double (*loss)(const LossArgs<T>&);   // returns the weighted sum of losses, unscaled
+  double (*loss)(const LossArgs<T>&);  // returns the weighted sum of losses, unscaled
   void (*output)(Output, T* z, ptrdiff_t z_stride, int rows, int columns);
-  void (*transpose_tile)(const T* w, T* wt, int k_rows, int n_columns);   // wt[n][k] = w[k][n]
-  double (*adam)(const StepArgs<T>&, const StepCoefficients&);            // both return sum of w^2 before the step
+  void (*transpose_tile)(const T* w, T* wt, int k_rows, int n_columns);  // wt[n][k] = w[k][n]
+  double (*adam)(const StepArgs<T>&,
+                 const StepCoefficients&);  // both return sum of w^2 before the step
   double (*sgd)(const StepArgs<T>&, const StepCoefficients&);
-  // rows of a row-major matrix into panels, zero-padded; index may be null (then rows first..first+rows).
-  void (*gather)(const T* x, ptrdiff_t columns, const int32_t* index, int rows, T* panels, ptrdiff_t stride);
-  void (*map)(int function, const T* x, T* y, ptrdiff_t count);   // vector mathematics, for its tests
+  // rows of a row-major matrix into panels, zero-padded; index may be null (then rows
+  // first..first+rows).
+  void (*gather)(const T* x, ptrdiff_t columns, const int32_t* index, int rows, T* panels,
+                 ptrdiff_t stride);
+  void (*map)(int function, const T* x, T* y,
+              ptrdiff_t count);  // vector mathematics, for its tests
 };
-
 
 struct KernelSet {
   const char* name;

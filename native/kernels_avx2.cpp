@@ -1,5 +1,6 @@
 // 32-byte vectors, 16 registers: a 6 x 2 tile leaves room for two weight loads and the broadcast.
 #include <immintrin.h>
+
 #include "kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -17,7 +18,8 @@ INLINE V<float> inverse_root_plus(V<float> a, float epsilon) {
   return 1.0f / (reinterpret_cast<V<float>>(_mm256_sqrt_ps(reinterpret_cast<__m256>(a))) + epsilon);
 }
 INLINE V<double> inverse_root_plus(V<double> a, double epsilon) {
-  return 1.0 / (reinterpret_cast<V<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(a))) + epsilon);
+  return 1.0 /
+         (reinterpret_cast<V<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(a))) + epsilon);
 }
 #include "kernels_impl.h"
 #include "kernels_pointwise.h"

@@ -1,11 +1,13 @@
-// The one kernel source. Each kernels_<isa>.cpp sets the macros below, includes this file inside its own namespace and
-// exports one KernelSet, so that the same text is compiled once an instruction set:
-//   LAMINA_VBYTES  bytes of a vector register           LAMINA_KEEP(x)  keep x in one register (an empty asm)
-//   LAMINA_MR      rows of the product's register tile  LAMINA_NV       its columns, in registers
+// The one kernel source. Each kernels_<isa>.cpp sets the macros below, includes this file inside
+// its own namespace and exports one KernelSet, so that the same text is compiled once an
+// instruction set:
+//   LAMINA_VBYTES  bytes of a vector register           LAMINA_KEEP(x)  keep x in one register (an
+//   empty asm) LAMINA_MR      rows of the product's register tile  LAMINA_NV       its columns, in
+//   registers
 // Requires -ffp-contract=fast: every `acc += b * w` below must become one fused multiply-add.
 //
-// Each element of a product is one chain of fused multiply-adds over k in ascending order, whatever the tile it falls
-// in: that is why a row's result does not depend, bit for bit, on its batch.
+// Each element of a product is one chain of fused multiply-adds over k in ascending order, whatever
+// the tile it falls in: that is why a row's result does not depend, bit for bit, on its batch.
 
 template <int... I>
 struct Sequence {};
@@ -18,7 +20,8 @@ struct MakeSequence<0, I...> {
 
 INLINE int smaller(int a, int b) { return a < b ? a : b; }
 
-// ---------------------------------------------------------------------------------------------- lane shuffles
+// ----------------------------------------------------------------------------------------------
+// lane shuffles
 template <class T, int Step, int... I>
 INLINE V<T> butterfly(V<T> x, Sequence<I...>) {
   return __builtin_shufflevector(x, x, (I ^ Step)...);
@@ -55,7 +58,8 @@ INLINE V<T> interleave_high(V<T> a, V<T> b, Sequence<I...>) {
   constexpr int n = kLanes<T>;
   return __builtin_shufflevector(a, b, ((I & 1) * n + I / 2 + n / 2)...);
 }
-// Sums of n registers into one: lane i of the result is the sum over a[i]. Every lane is added in the same tree.
+// Sums of n registers into one: lane i of the result is the sum over a[i]. Every lane is added in
+// the same tree.
 template <class T>
 INLINE V<T> transpose_sum(V<T>* a) {
   using Lane = typename MakeSequence<kLanes<T>>::type;
@@ -63,14 +67,16 @@ INLINE V<T> transpose_sum(V<T>* a) {
   for (int half = kLanes<T> / 2; half >= 1; half /= 2) {
 #pragma GCC unroll 8
     for (int i = 0; i < half; ++i) {
-      a[i] = interleave_low<T>(a[i], a[i + half], Lane{}) + interleave_high<T>(a[i], a[i + half], Lane{});
+      a[i] = interleave_low<T>(a[i], a[i + half], Lane{}) +
+             interleave_high<T>(a[i], a[i + half], Lane{});
     }
   }
   return a[0];
 }
 
-// ---------------------------------------------------------------------------------------------- products
-// acc lives in MR x NV registers; per k: NV weight loads, MR broadcasts, MR*NV multiply-adds.
+// ----------------------------------------------------------------------------------------------
+// products acc lives in MR x NV registers; per k: NV weight loads, MR broadcasts, MR*NV
+// multiply-adds.
 template <class T, int MR, int NV>
 void gemm_tile(const GemmArgs<T>& a, int row0, int v0) {
   constexpr int P = kPanel<T>, L = kLanes<T>;
@@ -118,12 +124,19 @@ void gemm_tile(const GemmArgs<T>& a, int row0, int v0) {
       }
   };
   switch (a.epilogue) {
-    case kNone: finish([&](V<T> y, ptrdiff_t) INLINE_LAMBDA { return y; }); break;
-    case kReluEpi: finish([&](V<T> y, ptrdiff_t) INLINE_LAMBDA { return y < zero ? zero : y; }); break;
-    case kMaskByH:
-      finish([&](V<T> y, ptrdiff_t at) INLINE_LAMBDA { return load(a.side + at) > zero ? y : zero; });
+    case kNone:
+      finish([&](V<T> y, ptrdiff_t) INLINE_LAMBDA { return y; });
       break;
-    case kMulByD: finish([&](V<T> y, ptrdiff_t at) INLINE_LAMBDA { return y * load(a.side + at); }); break;
+    case kReluEpi:
+      finish([&](V<T> y, ptrdiff_t) INLINE_LAMBDA { return y < zero ? zero : y; });
+      break;
+    case kMaskByH:
+      finish([&](V<T> y, ptrdiff_t at)
+                 INLINE_LAMBDA { return load(a.side + at) > zero ? y : zero; });
+      break;
+    case kMulByD:
+      finish([&](V<T> y, ptrdiff_t at) INLINE_LAMBDA { return y * load(a.side + at); });
+      break;
   }
   if (a.column_sums) {
 #pragma GCC unroll 4
@@ -208,26 +221,29 @@ void gradient_columns(const T* x, const T* d, int rows, int k_columns, T* c, boo
   const int low = k_columns / tiles, extra = k_columns % tiles;
   for (int i = 0, k = 0; i < tiles; ++i) {
     const int height = low + (i < extra);
-    pick_gradient<T, NV>(height, typename MakeSequence<LAMINA_MR>::type{})(x + k, d, rows, c + k * kPanel<T>,
-                                                                           accumulate);
+    pick_gradient<T, NV>(height, typename MakeSequence<LAMINA_MR>::type{})(
+        x + k, d, rows, c + k * kPanel<T>, accumulate);
     k += height;
   }
 }
 template <class T>
-void gradient_tile(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c, bool accumulate) {
+void gradient_tile(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c,
+                   bool accumulate) {
   constexpr int L = kLanes<T>;
   const int registers = (n_columns + L - 1) / L;
   int v = 0;
   for (; v + LAMINA_NV <= registers; v += LAMINA_NV)
     gradient_columns<T, LAMINA_NV>(x, d + v * L, rows, k_columns, c + v * L, accumulate);
-  for (; v < registers; ++v) gradient_columns<T, 1>(x, d + v * L, rows, k_columns, c + v * L, accumulate);
+  for (; v < registers; ++v)
+    gradient_columns<T, 1>(x, d + v * L, rows, k_columns, c + v * L, accumulate);
 }
 
-// Thin heads: padded tiles would waste all but `columns` lanes, so each output is a dot product along the row.
-// R rows times N outputs fill one register file of accumulators, which transpose_sum folds into one register.
+// Thin heads: padded tiles would waste all but `columns` lanes, so each output is a dot product
+// along the row. R rows times N outputs fill one register file of accumulators, which transpose_sum
+// folds into one register.
 template <class T, int N>
-void thin_forward_n(const T* const* x, const int* widths, int n_panels, const T* wt, ptrdiff_t wt_stride, int rows,
-                    const T* bias, T* y) {
+void thin_forward_n(const T* const* x, const int* widths, int n_panels, const T* wt,
+                    ptrdiff_t wt_stride, int rows, const T* bias, T* y) {
   constexpr int P = kPanel<T>, L = kLanes<T>, R = L / N > 0 ? L / N : 1;
   static_assert(R * N <= L, "one register must hold a group's results");
   for (int row0 = 0; row0 < rows; row0 += R) {
@@ -244,7 +260,8 @@ void thin_forward_n(const T* const* x, const int* widths, int n_panels, const T*
         for (int n = 0; n < N; ++n) w[n] = load(wp + n * P + k);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-          const V<T> xv = load(xp + smaller(r, group - 1) * P + k);  // past the end: the last row again
+          const V<T> xv =
+              load(xp + smaller(r, group - 1) * P + k);  // past the end: the last row again
 #pragma GCC unroll 4
           for (int n = 0; n < N; ++n) acc[r * N + n] += xv * w[n];
         }
@@ -253,12 +270,13 @@ void thin_forward_n(const T* const* x, const int* widths, int n_panels, const T*
     alignas(64) T sums[L];
     store(sums, transpose_sum<T>(acc));
     for (int r = 0; r < group; ++r)
-      for (int n = 0; n < N; ++n) y[static_cast<ptrdiff_t>(row0 + r) * P + n] = sums[r * N + n] + bias[n];
+      for (int n = 0; n < N; ++n)
+        y[static_cast<ptrdiff_t>(row0 + r) * P + n] = sums[r * N + n] + bias[n];
   }
 }
 template <class T>
-void thin_forward(const T* const* x, const int* widths, int n_panels, const T* wt, ptrdiff_t wt_stride, int rows,
-                  int columns, const T* bias, T* y) {
+void thin_forward(const T* const* x, const int* widths, int n_panels, const T* wt,
+                  ptrdiff_t wt_stride, int rows, int columns, const T* bias, T* y) {
   auto run = [&](auto kernel) { kernel(x, widths, n_panels, wt, wt_stride, rows, bias, y); };
   if (columns == 1) return run(thin_forward_n<T, 1>);
   if constexpr (kLanes<T> >= 2)
@@ -297,11 +315,16 @@ void thin_gradient_n(const T* x, const T* d, int rows, int k_columns, T* c, bool
   }
 }
 template <class T>
-void thin_gradient_tile(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c, bool accumulate) {
+void thin_gradient_tile(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c,
+                        bool accumulate) {
   switch (n_columns) {
-    case 1: return thin_gradient_n<T, 1>(x, d, rows, k_columns, c, accumulate);
-    case 2: return thin_gradient_n<T, 2>(x, d, rows, k_columns, c, accumulate);
-    case 3: return thin_gradient_n<T, 3>(x, d, rows, k_columns, c, accumulate);
-    default: return thin_gradient_n<T, 4>(x, d, rows, k_columns, c, accumulate);
+    case 1:
+      return thin_gradient_n<T, 1>(x, d, rows, k_columns, c, accumulate);
+    case 2:
+      return thin_gradient_n<T, 2>(x, d, rows, k_columns, c, accumulate);
+    case 3:
+      return thin_gradient_n<T, 3>(x, d, rows, k_columns, c, accumulate);
+    default:
+      return thin_gradient_n<T, 4>(x, d, rows, k_columns, c, accumulate);
   }
 }

@@ -1,5 +1,5 @@
-// Activations, output units, losses and dropout: everything that works element by element or row by row.
-// Included by kernels_impl.h's users after it, in the same namespace.
+// Activations, output units, losses and dropout: everything that works element by element or row by
+// row. Included by kernels_impl.h's users after it, in the same namespace.
 
 template <class T>
 struct ValueAndSlope {
@@ -31,7 +31,7 @@ INLINE ValueAndSlope<T> activation(V<T> z) {
     const Normal<T> n = vnormal<T>(z);
     return {z * n.cdf, n.cdf + z * n.pdf};
   }
-  if constexpr (A == kGeluTanh) {  // 0.5 (1 + tanh u) = sigmoid(2u)
+  if constexpr (A == kGeluTanh) {                           // 0.5 (1 + tanh u) = sigmoid(2u)
     const T c = T(1.5957691216057307117), a = T(0.044715);  // 2 sqrt(2/pi)
     const V<T> s = vsigmoid<T>(c * (z + a * z * z * z));
     return {z * s, s + z * s * (one - s) * (c + T(3) * c * a * z * z)};
@@ -41,11 +41,14 @@ INLINE ValueAndSlope<T> activation(V<T> z) {
     return {z * s, s + z * s * (one - s)};
   }
   if constexpr (A == kSelu) {
-    const T lambda = T(1.0507009873554804934193349852946), alpha = T(1.6732632423543772848170429916717);
+    const T lambda = T(1.0507009873554804934193349852946),
+            alpha = T(1.6732632423543772848170429916717);
     const V<T> negative = (lambda * alpha) * vexpm1<T>(z < zero ? z : zero);
-    return {z > zero ? lambda * z : (z != z ? z : negative), z > zero ? splat<T>(lambda) : negative + lambda * alpha};
+    return {z > zero ? lambda * z : (z != z ? z : negative),
+            z > zero ? splat<T>(lambda) : negative + lambda * alpha};
   }
-  if constexpr (A == kMish) {  // tanh(softplus(z)) = w / (w + 2), w = e^z (e^z + 2); 1 in working precision past 30
+  if constexpr (A == kMish) {  // tanh(softplus(z)) = w / (w + 2), w = e^z (e^z + 2); 1 in working
+                               // precision past 30
     const V<T> e = vexp<T>(z > T(30) ? splat<T>(30) : z);
     const V<T> w = e * (e + T(2));
     const V<T> t = w / (w + T(2));
@@ -139,7 +142,8 @@ void dropout(T* h, T* d, int rows, uint64_t row0, uint32_t column0, uint64_t key
   U<T> lane;
   for (int i = 0; i < L; ++i) lane[i] = static_cast<Word>(i);
   for (int r = 0; r < rows; ++r) {
-    // 2^16 columns a layer before rows' counters overlap in 32 bits; then masks repeat, which is harmless
+    // 2^16 columns a layer before rows' counters overlap in 32 bits; then masks repeat, which is
+    // harmless
     const Word base = static_cast<Word>((row0 + static_cast<uint64_t>(r)) * 65536u + column0);
     for (int v = 0; v < P; v += L) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(r) * P + v;
@@ -151,7 +155,8 @@ void dropout(T* h, T* d, int rows, uint64_t row0, uint32_t column0, uint64_t key
   }
 }
 
-// ---------------------------------------------------------------------------------------------- output units
+// ----------------------------------------------------------------------------------------------
+// output units
 template <class T>
 INLINE V<T> valid_lanes(V<T> x, int count, T other) {
   U<T> lane;
@@ -193,7 +198,8 @@ void output_unit(Output output, T* z, ptrdiff_t stride, int rows, int columns) {
   for (int r = 0; r < rows; ++r, z += kPanel<T>) {
     if (output == kOutSoftmax) {
       const T scale = T(1) / softmax_exponentials(z, stride, columns).sum;
-      each_register(z, stride, columns, [&](int, T* p) INLINE_LAMBDA { store(p, load(p) * scale); });
+      each_register(z, stride, columns,
+                    [&](int, T* p) INLINE_LAMBDA { store(p, load(p) * scale); });
       continue;
     }
     each_register(z, stride, columns, [&](int, T* p) INLINE_LAMBDA {
@@ -205,7 +211,8 @@ void output_unit(Output output, T* z, ptrdiff_t stride, int rows, int columns) {
   }
 }
 
-// ---------------------------------------------------------------------------------------------- losses
+// ----------------------------------------------------------------------------------------------
+// losses
 template <class T>
 struct LossAndSlope {
   V<T> loss, slope;
@@ -216,12 +223,15 @@ INLINE LossAndSlope<T> compare(Loss loss, V<T> p, V<T> y, V<T> level, T delta) {
   const V<T> zero = {};
   const V<T> r = p - y;
   switch (loss) {
-    case kSquared: return {r * r, T(2) * r};
-    case kAbsolute: return {vabs<T>(r), r > zero ? splat<T>(1) : (r < zero ? splat<T>(-1) : r)};
+    case kSquared:
+      return {r * r, T(2) * r};
+    case kAbsolute:
+      return {vabs<T>(r), r > zero ? splat<T>(1) : (r < zero ? splat<T>(-1) : r)};
     case kHuber: {
       const V<T> a = vabs<T>(r);
       const V<T> linear = r > zero ? splat<T>(delta) : splat<T>(-delta);
-      return {a <= delta ? T(0.5) * r * r : delta * (a - T(0.5) * delta), a <= delta ? r : (r != r ? r : linear)};
+      return {a <= delta ? T(0.5) * r * r : delta * (a - T(0.5) * delta),
+              a <= delta ? r : (r != r ? r : linear)};
     }
     default: {  // pinball: residual y - p
       const V<T> slope = r < zero ? -level : (r > zero ? T(1) - level : r);
@@ -233,7 +243,8 @@ template <class T>
 INLINE LossAndSlope<T> element_loss(const LossArgs<T>& a, V<T> z, V<T> y, V<T> level) {
   const V<T> zero = {};
   if (a.loss == kBinaryCrossEntropy)
-    return {vlog1p_unit<T>(vexp<T>(-vabs<T>(z))) + (z < zero ? zero : z) - z * y, vsigmoid<T>(z) - y};
+    return {vlog1p_unit<T>(vexp<T>(-vabs<T>(z))) + (z < zero ? zero : z) - z * y,
+            vsigmoid<T>(z) - y};
   if (a.loss == kPoisson) {
     const V<T> p = vexp<T>(z);
     return {p - y * z, p - y};
@@ -281,14 +292,16 @@ double elementwise_loss(const LossArgs<T>& a) {
 
 template <class T>
 INLINE V<T> softmax_target(const LossArgs<T>& a, int row, int c) {
-  const T* y = a.y + (c / kPanel<T>)*a.y_stride + static_cast<ptrdiff_t>(row) * kPanel<T> + c % kPanel<T>;
+  const T* y =
+      a.y + (c / kPanel<T>)*a.y_stride + static_cast<ptrdiff_t>(row) * kPanel<T> + c % kPanel<T>;
   return load(y);
 }
 
 // Any loss through a softmax, one row at a time.
 template <class T>
 double softmax_loss(const LossArgs<T>& a) {
-  const T smooth = a.parameter, uniform = a.loss == kCrossEntropy ? smooth / static_cast<T>(a.columns) : T(0);
+  const T smooth = a.parameter,
+          uniform = a.loss == kCrossEntropy ? smooth / static_cast<T>(a.columns) : T(0);
   double total = 0;
   alignas(64) T lane_sum[kLanes<T>];
   for (int r = 0; r < a.rows; ++r) {
@@ -316,7 +329,8 @@ double softmax_loss(const LossArgs<T>& a) {
     const T normal = T(1) / soft.sum;
     if (a.loss == kCrossEntropy) {
       store(lane_sum, vlog<T>(splat<T>(soft.sum)));
-      total += static_cast<double>(row_weight) * (static_cast<double>(s) * (soft.max + lane_sum[0]) - tz);
+      total += static_cast<double>(row_weight) *
+               (static_cast<double>(s) * (soft.max + lane_sum[0]) - tz);
       const T k = a.scale * row_weight;
       if (!a.want_gradient) continue;
       each_register(z, a.z_stride, a.columns, [&](int c, T* p) INLINE_LAMBDA {
@@ -395,7 +409,8 @@ double few_classes_loss(const LossArgs<T>& a) {
     if (!a.want_gradient) continue;
     const V<T> k = w * a.scale, normal = k / sum;
     for (int j = 0; j < a.columns; ++j) {
-      const V<T> g = load(columns[j]) * normal - (id == (U<T>{} + static_cast<Word>(j)) ? k : V<T>{});
+      const V<T> g =
+          load(columns[j]) * normal - (id == (U<T>{} + static_cast<Word>(j)) ? k : V<T>{});
       bias[j] += g;
       store(columns[j], g);
     }
@@ -410,7 +425,8 @@ double few_classes_loss(const LossArgs<T>& a) {
 template <class T>
 double loss_kernel(const LossArgs<T>& a) {
   if (a.output != kOutSoftmax) return elementwise_loss(a);
-  if (a.loss == kCrossEntropy && a.classes && a.columns <= kFewClasses && a.parameter == T(0) && !a.column_weighted)
+  if (a.loss == kCrossEntropy && a.classes && a.columns <= kFewClasses && a.parameter == T(0) &&
+      !a.column_weighted)
     return few_classes_loss(a);
   return softmax_loss(a);
 }

@@ -1,4 +1,5 @@
-// The portable build of the kernels: 16-byte vectors, lowered by the compiler to whatever the baseline offers.
+// The portable build of the kernels: 16-byte vectors, lowered by the compiler to whatever the
+// baseline offers.
 
 #include "kernels.h"
 
@@ -17,8 +18,10 @@ template <class W, class T>
 INLINE W inverse_root_plus(W a, T epsilon) {
   W y;
   for (unsigned i = 0; i < sizeof(W) / sizeof(T); ++i) {
-    if constexpr (sizeof(T) == 4) y[i] = 1 / (__builtin_sqrtf(a[i]) + epsilon);
-    else y[i] = 1 / (__builtin_sqrt(a[i]) + epsilon);
+    if constexpr (sizeof(T) == 4)
+      y[i] = 1 / (__builtin_sqrtf(a[i]) + epsilon);
+    else
+      y[i] = 1 / (__builtin_sqrt(a[i]) + epsilon);
   }
   return y;
 }

@@ -1,4 +1,5 @@
-// Optimiser steps, tile transposition, row gathering and this ISA's table. Included last, in the ISA's namespace.
+// Optimiser steps, tile transposition, row gathering and this ISA's table. Included last, in the
+// ISA's namespace.
 
 template <class T>
 INLINE V<T> total_gradient(const StepArgs<T>& a, ptrdiff_t at) {
@@ -7,12 +8,14 @@ INLINE V<T> total_gradient(const StepArgs<T>& a, ptrdiff_t at) {
   return g;
 }
 
-// Kingma & Ba 2014 (arXiv:1412.6980), decoupled decay as Loshchilov & Hutter 2017 (arXiv:1711.05101).
+// Kingma & Ba 2014 (arXiv:1412.6980), decoupled decay as Loshchilov & Hutter 2017
+// (arXiv:1711.05101).
 template <class T>
 double adam(const StepArgs<T>& a, const StepCoefficients& c) {
   const T b1 = static_cast<T>(c.beta_1), b2 = static_cast<T>(c.beta_2);
   const T one_b1 = static_cast<T>(1 - c.beta_1), one_b2 = static_cast<T>(1 - c.beta_2);
-  const T lr = static_cast<T>(c.lr), second = static_cast<T>(c.second), epsilon = static_cast<T>(c.epsilon);
+  const T lr = static_cast<T>(c.lr), second = static_cast<T>(c.second),
+          epsilon = static_cast<T>(c.epsilon);
   const T keep = static_cast<T>(1 - c.decay), l2 = static_cast<T>(c.l2);
   V<T> squares = {};
   for (int r = 0; r < a.rows; ++r)
@@ -33,7 +36,8 @@ double adam(const StepArgs<T>& a, const StepCoefficients& c) {
   return l2 != T(0) ? static_cast<double>(horizontal_sum<T>(squares)) : 0.0;
 }
 
-// Velocity form (Sutskever et al. 2013): v = momentum v - lr g; w += v, or momentum v - lr g under Nesterov.
+// Velocity form (Sutskever et al. 2013): v = momentum v - lr g; w += v, or momentum v - lr g under
+// Nesterov.
 template <class T>
 double sgd(const StepArgs<T>& a, const StepCoefficients& c) {
   const T momentum = static_cast<T>(c.beta_1), lr = static_cast<T>(c.lr);
@@ -87,7 +91,8 @@ void transpose_tile(const T* w, T* wt, int k_rows, int n_columns) {
 }
 
 template <class T>
-void gather(const T* x, ptrdiff_t columns, const int32_t* index, int rows, T* panels, ptrdiff_t stride) {
+void gather(const T* x, ptrdiff_t columns, const int32_t* index, int rows, T* panels,
+            ptrdiff_t stride) {
   constexpr int P = kPanel<T>, L = kLanes<T>, kAhead = 8;
   const ptrdiff_t full = columns / P * P;
   for (int r = 0; r < rows; ++r) {
@@ -123,17 +128,39 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
     const V<T> a = load(x + i);
     V<T> b = a;
     switch (function) {
-      case 0: b = vexp<T>(a); break;
-      case 1: b = vexpm1<T>(a); break;
-      case 2: b = vlog<T>(a); break;
-      case 3: b = vlog1p_unit<T>(a); break;
-      case 4: b = vsigmoid<T>(a); break;
-      case 5: b = vtanh<T>(a); break;
-      case 6: b = vsoftplus<T>(a); break;
-      case 7: b = vnormal<T>(a).cdf; break;
-      case 8: b = vsincos<T>(a).sin; break;
-      case 9: b = vsincos<T>(a).cos; break;
-      case 10: b = inverse_root_plus(a, T(0)); break;
+      case 0:
+        b = vexp<T>(a);
+        break;
+      case 1:
+        b = vexpm1<T>(a);
+        break;
+      case 2:
+        b = vlog<T>(a);
+        break;
+      case 3:
+        b = vlog1p_unit<T>(a);
+        break;
+      case 4:
+        b = vsigmoid<T>(a);
+        break;
+      case 5:
+        b = vtanh<T>(a);
+        break;
+      case 6:
+        b = vsoftplus<T>(a);
+        break;
+      case 7:
+        b = vnormal<T>(a).cdf;
+        break;
+      case 8:
+        b = vsincos<T>(a).sin;
+        break;
+      case 9:
+        b = vsincos<T>(a).cos;
+        break;
+      case 10:
+        b = inverse_root_plus(a, T(0));
+        break;
     }
     store(y + i, b);
   }
@@ -141,11 +168,21 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {gemm<T>,        gradient_tile<T>, kLanes<T> < 4 ? kLanes<T> : 4,
-          thin_forward<T>, thin_gradient_tile<T>, activate<T>,
-          add<T>,         finish_delta<T>,  dropout<T>,
-          loss_kernel<T>, output_unit<T>,   transpose_tile<T>,
-          adam<T>,        sgd<T>,           gather<T>,
+  return {gemm<T>,
+          gradient_tile<T>,
+          kLanes<T> < 4 ? kLanes<T> : 4,
+          thin_forward<T>,
+          thin_gradient_tile<T>,
+          activate<T>,
+          add<T>,
+          finish_delta<T>,
+          dropout<T>,
+          loss_kernel<T>,
+          output_unit<T>,
+          transpose_tile<T>,
+          adam<T>,
+          sgd<T>,
+          gather<T>,
           map<T>};
 }
 const Kernels<float> table_f32 = table<float>();

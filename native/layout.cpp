@@ -17,7 +17,8 @@ void* allocate(size_t bytes) {
   void* p = std::aligned_alloc(align, size);
   if (p == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
-  if (align == kHuge) madvise(p, size, MADV_HUGEPAGE);  // 3-8 % on large networks; a refusal is harmless
+  if (align == kHuge)
+    madvise(p, size, MADV_HUGEPAGE);  // 3-8 % on large networks; a refusal is harmless
 #endif
   std::memset(p, 0, size);
   return p;
@@ -40,7 +41,8 @@ std::vector<int> panel_widths(int columns, int panel) {
   return widths;
 }
 
-// Panels 4 KiB apart modulo the cache's way size would share cache sets: keep them half a way off one another.
+// Panels 4 KiB apart modulo the cache's way size would share cache sets: keep them half a way off
+// one another.
 ptrdiff_t padded_rows(int capacity) { return (capacity + 15) / 32 * 32 + 16; }
 
 }  // namespace
@@ -98,7 +100,9 @@ Layout<T>::Layout(const Spec& spec)
 template <class T>
 Buffers<T>::Buffers(const Layout<T>& layout, int rows, bool with_backward)
     : capacity(rows), stride(padded_rows(rows) * kPanel<T>), backward(with_backward) {
-  auto make = [&](int columns) { return Aligned<T>(static_cast<size_t>(stride) * panels_of(columns, kPanel<T>)); };
+  auto make = [&](int columns) {
+    return Aligned<T>(static_cast<size_t>(stride) * panels_of(columns, kPanel<T>));
+  };
   for (int columns : layout.dims) h.push_back(make(columns));
   slope.resize(layout.depth + 1);
   delta.resize(layout.depth + 1);
@@ -114,7 +118,8 @@ Buffers<T>::Buffers(const Layout<T>& layout, int rows, bool with_backward)
 }
 
 template <class T>
-Part<T>::Part(const Layout<T>& layout, bool with_gradient) : tile(Layer<T>::kTile), started(layout.depth + 1, 0) {
+Part<T>::Part(const Layout<T>& layout, bool with_gradient)
+    : tile(Layer<T>::kTile), started(layout.depth + 1, 0) {
   gradient.resize(layout.depth);
   size_t most = 0;
   for (int l = 1; l <= layout.depth; ++l) {
@@ -161,7 +166,8 @@ void Layout<T>::pack(const T* theta, const std::vector<T*>& w, const std::vector
           T* tile = w[l - 1] + a.tile(p, s.first_panel + q);
           const int width = a.in_widths[s.first_panel + q];
           for (int n = 0; n < a.out_widths[p]; ++n) {
-            const T* row = theta + static_cast<ptrdiff_t>(p * P + n) * a.fan_in + s.first_column + q * P;
+            const T* row =
+                theta + static_cast<ptrdiff_t>(p * P + n) * a.fan_in + s.first_column + q * P;
             for (int k = 0; k < width; ++k) tile[k * P + n] = row[k];
           }
         }
@@ -171,7 +177,8 @@ void Layout<T>::pack(const T* theta, const std::vector<T*>& w, const std::vector
   }
 }
 template <class T>
-void Layout<T>::unpack(T* theta, const std::vector<const T*>& w, const std::vector<const T*>& bias, bool add) const {
+void Layout<T>::unpack(T* theta, const std::vector<const T*>& w, const std::vector<const T*>& bias,
+                       bool add) const {
   for (int l = 1; l <= depth; ++l) {
     const Layer<T>& a = layer(l);
     for (const Segment& s : a.segments)
@@ -181,7 +188,8 @@ void Layout<T>::unpack(T* theta, const std::vector<const T*>& w, const std::vect
           const int width = a.in_widths[s.first_panel + q];
           for (int n = 0; n < a.out_widths[p]; ++n) {
             T* row = theta + static_cast<ptrdiff_t>(p * P + n) * a.fan_in + s.first_column + q * P;
-            for (int k = 0; k < width; ++k) row[k] = add ? row[k] + tile[k * P + n] : tile[k * P + n];
+            for (int k = 0; k < width; ++k)
+              row[k] = add ? row[k] + tile[k * P + n] : tile[k * P + n];
           }
         }
     theta += static_cast<ptrdiff_t>(a.d_out) * a.fan_in;
@@ -196,8 +204,8 @@ void Layout<T>::transpose(bool input_too) {
       if (s.source == 0 && !input_too && !a.thin) continue;
       for (int q = s.first_panel; q < s.first_panel + s.n_panels; ++q)
         for (int p = 0; p < a.out_panels; ++p)
-          kernels->transpose_tile(a.w.data() + a.tile(p, q), a.wt.data() + a.transposed(q, p), a.in_widths[q],
-                                  a.out_widths[p]);
+          kernels->transpose_tile(a.w.data() + a.tile(p, q), a.wt.data() + a.transposed(q, p),
+                                  a.in_widths[q], a.out_widths[p]);
     }
   if (input_too) input_transposed_stale = false;
 }

@@ -1,4 +1,5 @@
-// How a network lies in memory: packed weights, and the buffers a block of rows needs on its way through.
+// How a network lies in memory: packed weights, and the buffers a block of rows needs on its way
+// through.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -60,13 +61,16 @@ struct Layer {
   std::vector<Segment> segments;
   std::vector<int> in_widths, out_widths;  // valid columns of each panel
 
-  bool needs_slope;     // phi' must be stored: it cannot be read off h as relu's can
-  bool alone = false;   // one reader and no residual: its delta is finished in the product that makes it
-  Epilogue finish;      // how delta_l follows from d loss / d h_l
+  bool needs_slope;  // phi' must be stored: it cannot be read off h as relu's can
+  bool alone =
+      false;  // one reader and no residual: its delta is finished in the product that makes it
+  Epilogue finish;  // how delta_l follows from d loss / d h_l
 
   Aligned<T> w, wt, bias;
   ptrdiff_t tile(int p, int q) const { return (static_cast<ptrdiff_t>(p) * in_panels + q) * kTile; }
-  ptrdiff_t transposed(int q, int p) const { return (static_cast<ptrdiff_t>(q) * out_panels + p) * kTile; }
+  ptrdiff_t transposed(int q, int p) const {
+    return (static_cast<ptrdiff_t>(q) * out_panels + p) * kTile;
+  }
 };
 
 // Activations of up to `capacity` rows, [panel][row][kPanel] a layer.
@@ -77,7 +81,8 @@ struct Buffers {
   bool backward;
   std::vector<Aligned<T>> h;      // h[0..L-1]; h[L] holds z_L, then the output or delta_L
   std::vector<Aligned<T>> slope;  // phi'(z_l), empty where not needed
-  std::vector<Aligned<T>> delta;  // d loss / d z_l (before its factor phi': d loss / d h_l); delta[L] is h[L]
+  std::vector<Aligned<T>>
+      delta;  // d loss / d z_l (before its factor phi': d loss / d h_l); delta[L] is h[L]
   Aligned<T> y, row_weight;
   Aligned<int32_t> classes;
 
@@ -91,7 +96,7 @@ struct Part {
   std::vector<Aligned<T>> bias_gradient;  // as Layer::bias
   Aligned<T> tile;
   std::vector<const T*> pointers;
-  std::vector<char> started;              // delta[l] of this block already holds a sum
+  std::vector<char> started;  // delta[l] of this block already holds a sum
   double loss = 0;
   double squares = 0;
 
@@ -120,8 +125,8 @@ struct LossColumns {
   T parameter;
   Aligned<T> weight, param;
   bool weighted;
-  int repeat;        // output columns a target column (pinball levels), else 1
-  double divisor;    // the mean runs over rows, and over outputs too unless the loss is cross-entropy
+  int repeat;      // output columns a target column (pinball levels), else 1
+  double divisor;  // the mean runs over rows, and over outputs too unless the loss is cross-entropy
 
   LossColumns(const Layout<T>& layout, const LossSpec& spec, const T* output_weight);
 };
@@ -155,12 +160,12 @@ template <class T>
 struct Layout {
   static constexpr int P = kPanel<T>;
   const Kernels<T>* kernels;
-  int d_in, depth;                 // depth = L
-  std::vector<int> dims;           // d_in, d_1, ..., d_L
-  std::vector<Layer<T>> layers;    // layers[l-1]
+  int d_in, depth;               // depth = L
+  std::vector<int> dims;         // d_in, d_1, ..., d_L
+  std::vector<Layer<T>> layers;  // layers[l-1]
   Output output;
   int64_t n_params;
-  int block_rows;                  // rows that travel together and stay in cache
+  int block_rows;  // rows that travel together and stay in cache
   double flops_a_row;
   bool input_transposed_stale = false;
 
@@ -176,20 +181,23 @@ struct Layout {
 
   // Flat theta layout <-> any array packed as the weights (parameters, moments, gradients).
   void pack(const T* theta, const std::vector<T*>& w, const std::vector<T*>& bias) const;
-  void unpack(T* theta, const std::vector<const T*>& w, const std::vector<const T*>& bias, bool add) const;
+  void unpack(T* theta, const std::vector<const T*>& w, const std::vector<const T*>& bias,
+              bool add) const;
   void transpose(bool input_too);
 
   // The passes over rows [row0, row0 + rows) of the buffers.
   void load_rows(Buffers<T>& b, const T* x, const int32_t* index, int row0, int rows) const;
-  void load_targets(Buffers<T>& b, const Rows<T>& r, int64_t first, const int32_t* index, int row0, int rows,
-                    int repeat) const;
-  void forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const DropoutKey* dropout, uint64_t first_row,
+  void load_targets(Buffers<T>& b, const Rows<T>& r, int64_t first, const int32_t* index, int row0,
+                    int rows, int repeat) const;
+  void forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const DropoutKey* dropout,
+                    uint64_t first_row,
                     const std::function<void(int, bool)>* watch = nullptr) const;
-  double loss_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const LossColumns<T>& loss, const Rows<T>& target,
-                   double scale, bool gradient) const;
+  double loss_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const LossColumns<T>& loss,
+                   const Rows<T>& target, double scale, bool gradient) const;
   void backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, bool input, bool gradients,
                      bool accumulate) const;
-  void gradient_tile(const Buffers<T>& b, int l, int p, int q, int row0, int rows, T* tile, bool accumulate) const;
+  void gradient_tile(const Buffers<T>& b, int l, int p, int q, int row0, int rows, T* tile,
+                     bool accumulate) const;
 };
 
 }  // namespace lamina

@@ -1,4 +1,5 @@
-// Everything a network does outside training: parameters in and out, forward, trace, loss and gradients.
+// Everything a network does outside training: parameters in and out, forward, trace, loss and
+// gradients.
 #include <algorithm>
 
 #include "layout.h"
@@ -17,7 +18,8 @@ void copy_out(const T* panels, ptrdiff_t stride, int rows, int columns, T* out) 
 }
 
 template <class T>
-std::vector<std::unique_ptr<Lane<T>>> borrow_all(const Layout<T>& a, int count, int64_t rows, bool backward) {
+std::vector<std::unique_ptr<Lane<T>>> borrow_all(const Layout<T>& a, int count, int64_t rows,
+                                                 bool backward) {
   std::vector<std::unique_ptr<Lane<T>>> lanes;
   for (int i = 0; i < count; ++i) lanes.push_back(a.borrow(rows, backward));
   return lanes;
@@ -71,8 +73,8 @@ void Model<T>::forward(const T* x, int64_t n, T* out, int n_threads, const Poll&
   run_team(threads, [&](int thread, Team& team) {
     Lane<T>& lane = *lanes[thread];
     Buffers<T>& b = lane.buffers;
-    in_blocks(n * thread / team.members, n * (thread + 1) / team.members, b.capacity, watch, thread == 0,
-              [&](int64_t row, int rows) {
+    in_blocks(n * thread / team.members, n * (thread + 1) / team.members, b.capacity, watch,
+              thread == 0, [&](int64_t row, int rows) {
                 a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
                 a.forward_rows(b, lane.part, 0, rows, nullptr, 0);
                 a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, d_out);
@@ -92,8 +94,12 @@ void Model<T>::trace(const T* x, int64_t n, const std::vector<T*>& z, const std:
   Watch watch(poll);
   FlushDenormals flush;
   in_blocks(0, n, b.capacity, watch, true, [&](int64_t row, int rows) {
-    auto keep = [&](int l, T* out) { copy_out(b.h[l].data(), b.stride, rows, a.dims[l], out + row * a.dims[l]); };
-    const std::function<void(int, bool)> seen = [&](int l, bool after) { keep(l, (after ? h : z)[l - 1]); };
+    auto keep = [&](int l, T* out) {
+      copy_out(b.h[l].data(), b.stride, rows, a.dims[l], out + row * a.dims[l]);
+    };
+    const std::function<void(int, bool)> seen = [&](int l, bool after) {
+      keep(l, (after ? h : z)[l - 1]);
+    };
     a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
     a.forward_rows(b, lane->part, 0, rows, nullptr, 0, &seen);
     a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, a.dims.back());
@@ -104,8 +110,8 @@ void Model<T>::trace(const T* x, int64_t n, const std::vector<T*>& z, const std:
 }
 
 template <class T>
-double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T* grad_x, int n_threads,
-                          const Poll& poll) {
+double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T* grad_x,
+                          int n_threads, const Poll& poll) {
   Layout<T>& a = *layout_;
   if (grad_x && a.input_transposed_stale) a.transpose(true);
   const bool backward = grad || grad_x;
@@ -122,7 +128,8 @@ double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T*
     lane->part.clear_bias_gradients();
     lane->part.loss = 0;
     if (grad && lane->part.gradient[0].size() == 0)
-      for (int l = 1; l <= a.depth; ++l) lane->part.gradient[l - 1] = Aligned<T>(a.layer(l).w.size());
+      for (int l = 1; l <= a.depth; ++l)
+        lane->part.gradient[l - 1] = Aligned<T>(a.layer(l).w.size());
   }
   Watch watch(poll);
   run_team(parts, [&](int thread, Team& team) {
@@ -130,14 +137,19 @@ double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T*
       Lane<T>& lane = *lanes[part];
       Buffers<T>& b = lane.buffers;
       const int64_t begin = rows.n * part / parts;
-      in_blocks(begin, rows.n * (part + 1) / parts, b.capacity, watch, thread == 0, [&](int64_t row, int count) {
-        a.load_rows(b, rows.x + row * a.d_in, nullptr, 0, count);
-        a.load_targets(b, rows, row, nullptr, 0, count, loss.repeat);
-        a.forward_rows(b, lane.part, 0, count, nullptr, 0);
-        lane.part.loss += a.loss_rows(b, lane.part, 0, count, loss, rows, scale, backward);
-        if (backward) a.backward_rows(b, lane.part, 0, count, grad_x != nullptr, grad != nullptr, row > begin);
-        if (grad_x) copy_out(b.delta[0].data(), b.stride, count, a.d_in, grad_x + row * a.d_in);
-      });
+      in_blocks(begin, rows.n * (part + 1) / parts, b.capacity, watch, thread == 0,
+                [&](int64_t row, int count) {
+                  a.load_rows(b, rows.x + row * a.d_in, nullptr, 0, count);
+                  a.load_targets(b, rows, row, nullptr, 0, count, loss.repeat);
+                  a.forward_rows(b, lane.part, 0, count, nullptr, 0);
+                  lane.part.loss +=
+                      a.loss_rows(b, lane.part, 0, count, loss, rows, scale, backward);
+                  if (backward)
+                    a.backward_rows(b, lane.part, 0, count, grad_x != nullptr, grad != nullptr,
+                                    row > begin);
+                  if (grad_x)
+                    copy_out(b.delta[0].data(), b.stride, count, a.d_in, grad_x + row * a.d_in);
+                });
     }
   });
   double total = 0;

@@ -1,4 +1,5 @@
-// Forward, loss and backward over a block of rows; every buffer is indexed by the block's first row.
+// Forward, loss and backward over a block of rows; every buffer is indexed by the block's first
+// row.
 #include <algorithm>
 
 #include "layout.h"
@@ -6,13 +7,14 @@
 namespace lamina {
 
 template <class T>
-void Layout<T>::load_rows(Buffers<T>& b, const T* x, const int32_t* index, int row0, int rows) const {
+void Layout<T>::load_rows(Buffers<T>& b, const T* x, const int32_t* index, int row0,
+                          int rows) const {
   kernels->gather(x, d_in, index, rows, b.h[0].data() + static_cast<ptrdiff_t>(row0) * P, b.stride);
 }
 
 template <class T>
-void Layout<T>::load_targets(Buffers<T>& b, const Rows<T>& r, int64_t first, const int32_t* index, int row0, int rows,
-                             int repeat) const {
+void Layout<T>::load_targets(Buffers<T>& b, const Rows<T>& r, int64_t first, const int32_t* index,
+                             int row0, int rows, int repeat) const {
   auto source = [&](int i) { return index ? static_cast<int64_t>(index[i]) : first + i; };
   if (r.row_weight)
     for (int i = 0; i < rows; ++i) b.row_weight.data()[row0 + i] = r.row_weight[source(i)];
@@ -22,17 +24,22 @@ void Layout<T>::load_targets(Buffers<T>& b, const Rows<T>& r, int64_t first, con
   }
   const int columns = dims.back() / repeat;
   T* y = b.y.data() + static_cast<ptrdiff_t>(row0) * P;
-  if (repeat == 1) return kernels->gather(r.values + (index ? 0 : first * columns), columns, index, rows, y, b.stride);
+  if (repeat == 1)
+    return kernels->gather(r.values + (index ? 0 : first * columns), columns, index, rows, y,
+                           b.stride);
   for (int i = 0; i < rows; ++i) {
     const T* from = r.values + source(i) * columns;
-    for (int c = 0; c < columns * repeat; ++c) y[c / P * b.stride + static_cast<ptrdiff_t>(i) * P + c % P] = from[c / repeat];
+    for (int c = 0; c < columns * repeat; ++c)
+      y[c / P * b.stride + static_cast<ptrdiff_t>(i) * P + c % P] = from[c / repeat];
   }
 }
 
-// watch, when set, is called with (l, false) when h[l] holds z_l and with (l, true) when it holds h_l.
+// watch, when set, is called with (l, false) when h[l] holds z_l and with (l, true) when it holds
+// h_l.
 template <class T>
-void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const DropoutKey* dropout,
-                             uint64_t first_row, const std::function<void(int, bool)>* watch) const {
+void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows,
+                             const DropoutKey* dropout, uint64_t first_row,
+                             const std::function<void(int, bool)>* watch) const {
   const ptrdiff_t at = static_cast<ptrdiff_t>(row0) * P, count = static_cast<ptrdiff_t>(rows) * P;
   for (int l = 1; l <= depth; ++l) {
     const Layer<T>& a = layer(l);
@@ -44,8 +51,8 @@ void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, c
     const bool fused = l < depth && !a.thin && !watch && a.activation == kRelu && !keep_slope;
     T* h = b.h[l].data() + at;
     if (a.thin) {
-      kernels->thin_forward(part.pointers.data(), a.in_widths.data(), a.in_panels, a.wt.data(), a.transposed(1, 0),
-                            rows, a.d_out, a.bias.data(), h);
+      kernels->thin_forward(part.pointers.data(), a.in_widths.data(), a.in_panels, a.wt.data(),
+                            a.transposed(1, 0), rows, a.d_out, a.bias.data(), h);
     } else {
       GemmArgs<T> g{};
       g.x = part.pointers.data();
@@ -66,10 +73,12 @@ void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, c
     for (int p = 0; p < a.out_panels; ++p) {
       T* hp = h + p * b.stride;
       T* slope = keep_slope ? b.slope[l].data() + p * b.stride + at : nullptr;
-      if (!fused && (a.activation != kIdentity || slope)) kernels->activate(a.activation, hp, slope, count);
+      if (!fused && (a.activation != kIdentity || slope))
+        kernels->activate(a.activation, hp, slope, count);
       if (dropped)
         kernels->dropout(hp, slope, rows, first_row, static_cast<uint32_t>(p * P),
-                         dropout->key + 0x9e3779b97f4a7c15ull * static_cast<uint64_t>(l), a.dropout);
+                         dropout->key + 0x9e3779b97f4a7c15ull * static_cast<uint64_t>(l),
+                         a.dropout);
       if (a.residual) kernels->add(hp, b.h[l - 1].data() + p * b.stride + at, count);
     }
     if (watch) (*watch)(l, true);
@@ -77,8 +86,9 @@ void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, c
 }
 
 template <class T>
-double Layout<T>::loss_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const LossColumns<T>& loss,
-                            const Rows<T>& target, double scale, bool gradient) const {
+double Layout<T>::loss_rows(Buffers<T>& b, Part<T>& part, int row0, int rows,
+                            const LossColumns<T>& loss, const Rows<T>& target, double scale,
+                            bool gradient) const {
   const ptrdiff_t at = static_cast<ptrdiff_t>(row0) * P;
   LossArgs<T> a{};
   a.loss = loss.loss;
@@ -116,8 +126,8 @@ void Layout<T>::gradient_tile(const Buffers<T>& b, int l, int p, int q, int row0
 
 // delta_L stands in h[L]. For l = L..1: weight gradient, then each source's share of d loss / d h.
 template <class T>
-void Layout<T>::backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, bool input, bool gradients,
-                              bool accumulate) const {
+void Layout<T>::backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, bool input,
+                              bool gradients, bool accumulate) const {
   const ptrdiff_t at = static_cast<ptrdiff_t>(row0) * P, count = static_cast<ptrdiff_t>(rows) * P;
   if (input && b.delta[0].size() == 0) b.delta[0] = Aligned<T>(b.h[0].size());
   std::fill(part.started.begin(), part.started.end(), 0);
@@ -126,20 +136,24 @@ void Layout<T>::backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, 
     T* delta = (l == depth ? b.h[l] : b.delta[l]).data() + at;
     if (l < depth && !a.alone) {
       const T* side = (a.finish == kMulByD ? b.slope[l] : b.h[l]).data() + at;
-      const bool pass_on = a.residual && (l > 1 || input);  // h_l = phi + h_{l-1}: d loss / d h_l goes there too
+      const bool pass_on =
+          a.residual && (l > 1 || input);  // h_l = phi + h_{l-1}: d loss / d h_l goes there too
       T* below = pass_on ? b.delta[l - 1].data() + at : nullptr;
       for (int p = 0; p < a.out_panels; ++p) {
         T* dp = delta + p * b.stride;
         if (pass_on && part.started[l - 1]) kernels->add(below + p * b.stride, dp, count);
-        if (pass_on && !part.started[l - 1]) std::memcpy(below + p * b.stride, dp, count * sizeof(T));
-        kernels->finish_delta(dp, a.finish, side + p * b.stride, rows, part.bias_gradient[l - 1].data() + p * P);
+        if (pass_on && !part.started[l - 1])
+          std::memcpy(below + p * b.stride, dp, count * sizeof(T));
+        kernels->finish_delta(dp, a.finish, side + p * b.stride, rows,
+                              part.bias_gradient[l - 1].data() + p * P);
       }
       if (pass_on) part.started[l - 1] = 1;
     }
     if (gradients)
       for (int p = 0; p < a.out_panels; ++p)
         for (int q = 0; q < a.in_panels; ++q)
-          gradient_tile(b, l, p, q, row0, rows, part.gradient[l - 1].data() + a.tile(p, q), accumulate);
+          gradient_tile(b, l, p, q, row0, rows, part.gradient[l - 1].data() + a.tile(p, q),
+                        accumulate);
     for (int p = 0; p < a.out_panels; ++p) part.pointers[p] = delta + p * b.stride;
     for (const Segment& s : a.segments) {
       if (s.source == 0 && !input) continue;
@@ -168,16 +182,20 @@ void Layout<T>::backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, 
   }
 }
 
-template void Layout<float>::load_rows(Buffers<float>&, const float*, const int32_t*, int, int) const;
-template void Layout<double>::load_rows(Buffers<double>&, const double*, const int32_t*, int, int) const;
-#define LAMINA_INSTANTIATE(T)                                                                                       \
-  template void Layout<T>::load_targets(Buffers<T>&, const Rows<T>&, int64_t, const int32_t*, int, int, int) const; \
-  template void Layout<T>::forward_rows(Buffers<T>&, Part<T>&, int, int, const DropoutKey*, uint64_t,               \
-                                        const std::function<void(int, bool)>*) const;                               \
-  template double Layout<T>::loss_rows(Buffers<T>&, Part<T>&, int, int, const LossColumns<T>&, const Rows<T>&,      \
-                                       double, bool) const;                                                         \
-  template void Layout<T>::backward_rows(Buffers<T>&, Part<T>&, int, int, bool, bool, bool) const;                  \
-  template void Layout<T>::gradient_tile(const Buffers<T>&, int, int, int, int, int, T*, bool) const;
+template void Layout<float>::load_rows(Buffers<float>&, const float*, const int32_t*, int,
+                                       int) const;
+template void Layout<double>::load_rows(Buffers<double>&, const double*, const int32_t*, int,
+                                        int) const;
+#define LAMINA_INSTANTIATE(T)                                                                      \
+  template void Layout<T>::load_targets(Buffers<T>&, const Rows<T>&, int64_t, const int32_t*, int, \
+                                        int, int) const;                                           \
+  template void Layout<T>::forward_rows(Buffers<T>&, Part<T>&, int, int, const DropoutKey*,        \
+                                        uint64_t, const std::function<void(int, bool)>*) const;    \
+  template double Layout<T>::loss_rows(Buffers<T>&, Part<T>&, int, int, const LossColumns<T>&,     \
+                                       const Rows<T>&, double, bool) const;                        \
+  template void Layout<T>::backward_rows(Buffers<T>&, Part<T>&, int, int, bool, bool, bool) const; \
+  template void Layout<T>::gradient_tile(const Buffers<T>&, int, int, int, int, int, T*, bool)     \
+      const;
 LAMINA_INSTANTIATE(float)
 LAMINA_INSTANTIATE(double)
 

@@ -1,9 +1,14 @@
 // Training. One step has two phases with a barrier after each:
-//   row-block schedule: 1. every part takes a share of the batch, block by block, into its own weight gradient;
-//                       2. every part adds the gradients of, and steps, a share of the weight tiles.
-//   split schedule (small batch, big weights): 1. forward and backward for a share of the rows, activations kept;
-//                       2. weight-gradient tiles over the whole batch, the optimiser applied while each tile is hot.
-// Parts are logical: results depend on their number, never on how many threads happened to run them.
+//   row-block schedule: 1. every part takes a share of the batch, block by block, into its own
+//   weight gradient;
+//                       2. every part adds the gradients of, and steps, a share of the weight
+//                       tiles.
+//   split schedule (small batch, big weights): 1. forward and backward for a share of the rows,
+//   activations kept;
+//                       2. weight-gradient tiles over the whole batch, the optimiser applied while
+//                       each tile is hot.
+// Parts are logical: results depend on their number, never on how many threads happened to run
+// them.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -14,8 +19,9 @@
 namespace lamina {
 namespace {
 
-constexpr int kMostParts = 64;    // gradients added up at once
-constexpr int kSplitChunk = 128;  // rows of x and delta a tile's gradient streams at a time: 32 KiB, the first cache
+constexpr int kMostParts = 64;  // gradients added up at once
+constexpr int kSplitChunk =
+    128;  // rows of x and delta a tile's gradient streams at a time: 32 KiB, the first cache
 
 uint64_t splitmix(uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;
@@ -24,7 +30,8 @@ uint64_t splitmix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// Fisher-Yates with Lemire's multiply-shift (the bias is below 2^-32 a draw); a function of (seed, epoch) alone.
+// Fisher-Yates with Lemire's multiply-shift (the bias is below 2^-32 a draw); a function of (seed,
+// epoch) alone.
 void shuffled(std::vector<int32_t>& order, uint64_t seed, int64_t epoch) {
   uint64_t state = splitmix(seed ^ splitmix(static_cast<uint64_t>(epoch)));
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
@@ -54,12 +61,14 @@ struct Run<T>::State {
   std::vector<Moments> moments;
   std::vector<Item> items;
   std::vector<size_t> share;  // items [share[i], share[i+1]) belong to part i
-  std::vector<std::unique_ptr<Buffers<T>>> buffers;  // one a part, or one for all under the split schedule
+  std::vector<std::unique_ptr<Buffers<T>>>
+      buffers;  // one a part, or one for all under the split schedule
   std::vector<std::unique_ptr<Part<T>>> parts;
 
   State(Layout<T>& layout, const RunSpec& s) : a(layout), spec(s) {
     const int batch = spec.batch_size;
-    n_parts = std::min(useful_threads(3 * a.flops_a_row * batch, spec.n_threads), std::min(kMostParts, batch));
+    n_parts = std::min(useful_threads(3 * a.flops_a_row * batch, spec.n_threads),
+                       std::min(kMostParts, batch));
     double columns = 0;
     for (int d : a.dims) columns += d;
     split = columns * batch < static_cast<double>(a.n_params);
@@ -74,7 +83,8 @@ struct Run<T>::State {
     }
     for (int i = 0; i < n_parts; ++i) parts.push_back(std::make_unique<Part<T>>(a, !split));
     const int rows = split ? batch : std::min(a.block_rows, (batch + n_parts - 1) / n_parts);
-    for (int i = 0; i < (split ? 1 : n_parts); ++i) buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
+    for (int i = 0; i < (split ? 1 : n_parts); ++i)
+      buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
     divide();
   }
 
@@ -82,25 +92,29 @@ struct Run<T>::State {
   void divide() {
     auto cost = [&](const Item& i) {
       const Layer<T>& layer = a.layer(i.l);
-      return i.q < 0 ? 1.0 * layer.out_panels : 1.0 * layer.in_widths[i.q] * (layer.thin ? 4 : P) / 8;
+      return i.q < 0 ? 1.0 * layer.out_panels
+                     : 1.0 * layer.in_widths[i.q] * (layer.thin ? 4 : P) / 8;
     };
     double total = 0, seen = 0;
     for (const Item& i : items) total += cost(i);
     share.push_back(0);
     for (size_t i = 0; i < items.size(); ++i) {
       seen += cost(items[i]);
-      while (static_cast<int>(share.size()) < n_parts && seen >= total * static_cast<double>(share.size()) / n_parts)
+      while (static_cast<int>(share.size()) < n_parts &&
+             seen >= total * static_cast<double>(share.size()) / n_parts)
         share.push_back(i + 1);
     }
     while (static_cast<int>(share.size()) <= n_parts) share.push_back(items.size());
   }
 
   // Phase 1 of one part: rows [begin, end) of the batch.
-  void pass(int part, int64_t at_step, const EpochPlan<T>& plan, const LossColumns<T>& loss, const int32_t* order, int64_t first,
-            int begin, int end, double scale, Watch& watch, bool ask) {
+  void pass(int part, int64_t at_step, const EpochPlan<T>& plan, const LossColumns<T>& loss,
+            const int32_t* order, int64_t first, int begin, int end, double scale, Watch& watch,
+            bool ask) {
     Part<T>& own = *parts[part];
     Buffers<T>& b = *buffers[split ? 0 : part];
-    const DropoutKey key{splitmix(spec.seed ^ splitmix(static_cast<uint64_t>(at_step) + 0x5bd1e995u))};
+    const DropoutKey key{
+        splitmix(spec.seed ^ splitmix(static_cast<uint64_t>(at_step) + 0x5bd1e995u))};
     own.clear_bias_gradients();
     own.loss = 0;
     if (begin == end)
@@ -154,28 +168,32 @@ struct Run<T>::State {
       const int n = n_parts;
       if (q < 0) {
         for (int k = 0; k < n; ++k) gradients[k] = parts[k]->bias_gradient[l - 1].data();
-        kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), gradients, n, layer.out_panels, P}, biases);
+        kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), gradients, n, layer.out_panels,
+                P},
+               biases);
         continue;
       }
       const ptrdiff_t at = layer.tile(p, q);
       int n_gradients = n;
       if (split) {
         const Buffers<T>& b = *buffers[0];
-        if (layer.thin) own.tile.zero();  // thin kernels fill their columns only, the step reads whole registers
+        if (layer.thin)
+          own.tile.zero();  // thin kernels fill their columns only, the step reads whole registers
         for (int row = 0; row < batch_rows; row += kSplitChunk)
-          a.gradient_tile(b, l, p, q, row, std::min(kSplitChunk, batch_rows - row), own.tile.data(), row > 0);
+          a.gradient_tile(b, l, p, q, row, std::min(kSplitChunk, batch_rows - row), own.tile.data(),
+                          row > 0);
         gradients[0] = own.tile.data();
         n_gradients = 1;
       } else {
         for (int k = 0; k < n; ++k) gradients[k] = parts[k]->gradient[l - 1].data() + at;
       }
       T* v = m.v.size() ? m.v.data() + at : nullptr;
-      own.squares += kernel({layer.w.data() + at, m.m.data() + at, v, gradients, n_gradients, layer.in_widths[q],
-                             layer.out_widths[p]},
+      own.squares += kernel({layer.w.data() + at, m.m.data() + at, v, gradients, n_gradients,
+                             layer.in_widths[q], layer.out_widths[p]},
                             weights);
       if (layer.thin || q >= first_hidden_panel(layer))
-        a.kernels->transpose_tile(layer.w.data() + at, layer.wt.data() + layer.transposed(q, p), layer.in_widths[q],
-                                  layer.out_widths[p]);
+        a.kernels->transpose_tile(layer.w.data() + at, layer.wt.data() + layer.transposed(q, p),
+                                  layer.in_widths[q], layer.out_widths[p]);
     }
   }
 
@@ -189,7 +207,8 @@ struct Run<T>::State {
 };
 
 template <class T>
-Run<T>::Run(Model<T>& model, const RunSpec& spec) : state_(std::make_unique<State>(model.layout(), spec)) {}
+Run<T>::Run(Model<T>& model, const RunSpec& spec)
+    : state_(std::make_unique<State>(model.layout(), spec)) {}
 template <class T>
 Run<T>::~Run() = default;
 
@@ -222,7 +241,9 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
         weight[k] += static_cast<double>(plan.rows.row_weight[ordered ? order[i] : i]);
     }
   };
-  auto l2_of = [&](double w) { return !s.spec.l2_per_row ? s.spec.l2 : w > 0 ? s.spec.l2 / w : 0.0; };
+  auto l2_of = [&](double w) {
+    return !s.spec.l2_per_row ? s.spec.l2 : w > 0 ? s.spec.l2 / w : 0.0;
+  };
 
   const int64_t first_step = s.step;
   run_team(s.n_parts, [&](int thread, Team& team) {
@@ -239,10 +260,12 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
         for (int part = thread; part < s.n_parts; part += team.members)
           s.pass(part, step, plan, loss, ordered ? order.data() + first : nullptr, first,
                  static_cast<int>(static_cast<int64_t>(rows) * part / s.n_parts),
-                 static_cast<int>(static_cast<int64_t>(rows) * (part + 1) / s.n_parts), scale, watch, thread == 0);
+                 static_cast<int>(static_cast<int64_t>(rows) * (part + 1) / s.n_parts), scale,
+                 watch, thread == 0);
         team.barrier.wait();
         if (watch.stopped()) return;
-        const StepCoefficients c = s.coefficients(step, plan.lr[epoch * n_batches + k], l2_of(weight[k]));
+        const StepCoefficients c =
+            s.coefficients(step, plan.lr[epoch * n_batches + k], l2_of(weight[k]));
         if (thread == 0) {
           double sum = 0;
           for (auto& p : s.parts) sum += p->loss;

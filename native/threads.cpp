@@ -24,7 +24,8 @@ inline void pause_cpu() {
 #endif
 }
 
-// About 40 us of spinning: longer than a small step's imbalance, far shorter than a scheduler's time slice.
+// About 40 us of spinning: longer than a small step's imbalance, far shorter than a scheduler's
+// time slice.
 constexpr int kSpins = 1000;
 
 struct Pool {
@@ -59,7 +60,8 @@ struct Pool {
       int members;
       const std::function<void(int, Team&)>* task;
       {
-        // A worker outside the team may wake late, while the next job is being set up: read both under the lock.
+        // A worker outside the team may wake late, while the next job is being set up: read both
+        // under the lock.
         std::lock_guard<std::mutex> lock(mutex);
         seen = job.load(std::memory_order_relaxed);
         crew = team;
@@ -92,12 +94,14 @@ struct Pool {
   }
 };
 
-// Never destroyed: detached workers may outlive static destruction. Replaced, not repaired, in a forked child.
+// Never destroyed: detached workers may outlive static destruction. Replaced, not repaired, in a
+// forked child.
 std::atomic<Pool*> pool{nullptr};
 std::once_flag fork_handler;
 
 Pool& the_pool() {
-  std::call_once(fork_handler, [] { pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); }); });
+  std::call_once(fork_handler,
+                 [] { pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); }); });
   Pool* p = pool.load(std::memory_order_acquire);
   if (p == nullptr) {
     auto fresh = std::make_unique<Pool>();
@@ -136,7 +140,9 @@ void run_team(int wanted, const std::function<void(int, Team&)>& body) {
 }
 
 #if defined(__x86_64__) || defined(_M_X64)
-FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(static_cast<unsigned>(saved_) | 0x8040u); }
+FlushDenormals::FlushDenormals() : saved_(_mm_getcsr()) {
+  _mm_setcsr(static_cast<unsigned>(saved_) | 0x8040u);
+}
 FlushDenormals::~FlushDenormals() { _mm_setcsr(static_cast<unsigned>(saved_)); }
 #elif defined(__aarch64__)
 FlushDenormals::FlushDenormals() {

@@ -1,10 +1,10 @@
 // Vector mathematics on the compiler's vector extensions, for one instruction set.
 //
-// Included by kernels_impl.h only, inside the namespace of one ISA, so that no symbol is shared between
-// translation units that were compiled with different flags (one-definition rule).
-// V<T> is a full register of T; U<T>/S<T> are unsigned/signed integers of the same width.
-// Bounds, in ULP of the result, are held by tests/native/test_vector_math.py against mpmath-grade references.
-// Nothing here handles subnormals: workers run with flush-to-zero set.
+// Included by kernels_impl.h only, inside the namespace of one ISA, so that no symbol is shared
+// between translation units that were compiled with different flags (one-definition rule). V<T> is
+// a full register of T; U<T>/S<T> are unsigned/signed integers of the same width. Bounds, in ULP of
+// the result, are held by tests/native/test_vector_math.py against mpmath-grade references. Nothing
+// here handles subnormals: workers run with flush-to-zero set.
 
 template <class T>
 struct Lanes;
@@ -17,8 +17,8 @@ struct Lanes<float> {
   typedef uint32_t Word;
   static constexpr int kMantissa = 23;
   static constexpr uint32_t kOneBits = 0x3f800000u;
-  static constexpr float kMagic = 12582912.0f;                        // 1.5 * 2^23: rounds to integer
-  static constexpr float kExpLow = -87.33f, kExpHigh = 88.37f;        // 2^-126 ... 2^127.49
+  static constexpr float kMagic = 12582912.0f;                  // 1.5 * 2^23: rounds to integer
+  static constexpr float kExpLow = -87.33f, kExpHigh = 88.37f;  // 2^-126 ... 2^127.49
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kPi1 = 3.140625f, kPi2 = 0.0009670257568359375f;
   static constexpr float kPi3 = 6.2771141529083251953e-7f, kPi4 = 1.2154201256553420e-10f;
@@ -33,9 +33,10 @@ struct Lanes<double> {
   typedef uint64_t Word;
   static constexpr int kMantissa = 52;
   static constexpr uint64_t kOneBits = 0x3ff0000000000000ull;
-  static constexpr double kMagic = 6755399441055744.0;                // 1.5 * 2^52
+  static constexpr double kMagic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double kExpLow = -708.39, kExpHigh = 709.43;
-  static constexpr double kLn2High = 6.93147180369123816490e-1, kLn2Low = 1.90821492927058770002e-10;
+  static constexpr double kLn2High = 6.93147180369123816490e-1,
+                          kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kPi1 = 3.1415926218032836914, kPi2 = 3.1786509424591713469e-08;
   static constexpr double kPi3 = 1.2246467864107188502e-16, kPi4 = 1.2736634327021899816e-24;
   static constexpr uint64_t kSqrtHalfBits = 0x3fe6a09e667f3bcdull;
@@ -90,15 +91,17 @@ INLINE V<T> horner(V<T> x, const Coefficients<T, N>& a) {
   return p;
 }
 
-// (e^r - 1 - r) / r^2 by Taylor's series, |r| <= ln(2)/2: degree chosen so that the first dropped term is below eps/4.
+// (e^r - 1 - r) / r^2 by Taylor's series, |r| <= ln(2)/2: degree chosen so that the first dropped
+// term is below eps/4.
 INLINE V<float> exp_tail(V<float> r) {
-  constexpr Coefficients<float, 6> a = {{1.f / 2, 1.f / 6, 1.f / 24, 1.f / 120, 1.f / 720, 1.f / 5040}};
+  constexpr Coefficients<float, 6> a = {
+      {1.f / 2, 1.f / 6, 1.f / 24, 1.f / 120, 1.f / 720, 1.f / 5040}};
   return horner<float, 6>(r, a);
 }
 INLINE V<double> exp_tail(V<double> r) {
-  constexpr Coefficients<double, 12> a = {{1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320,
-                                           1. / 362880, 1. / 3628800, 1. / 39916800, 1. / 479001600,
-                                           1. / 6227020800.}};
+  constexpr Coefficients<double, 12> a = {{1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040,
+                                           1. / 40320, 1. / 362880, 1. / 3628800, 1. / 39916800,
+                                           1. / 479001600, 1. / 6227020800.}};
   return horner<double, 12>(r, a);
 }
 
@@ -133,12 +136,14 @@ INLINE V<T> vexpm1(V<T> x) {
 
 // atanh(s)/s - 1 over s^2, s^2 <= 1/9: sum of s^(2k)/(2k+3).
 INLINE V<float> atanh_tail(V<float> w) {
-  constexpr Coefficients<float, 7> a = {{1.f / 3, 1.f / 5, 1.f / 7, 1.f / 9, 1.f / 11, 1.f / 13, 1.f / 15}};
+  constexpr Coefficients<float, 7> a = {
+      {1.f / 3, 1.f / 5, 1.f / 7, 1.f / 9, 1.f / 11, 1.f / 13, 1.f / 15}};
   return horner<float, 7>(w, a);
 }
 INLINE V<double> atanh_tail(V<double> w) {
-  constexpr Coefficients<double, 16> a = {{1. / 3, 1. / 5, 1. / 7, 1. / 9, 1. / 11, 1. / 13, 1. / 15, 1. / 17,
-                                           1. / 19, 1. / 21, 1. / 23, 1. / 25, 1. / 27, 1. / 29, 1. / 31, 1. / 33}};
+  constexpr Coefficients<double, 16> a = {{1. / 3, 1. / 5, 1. / 7, 1. / 9, 1. / 11, 1. / 13,
+                                           1. / 15, 1. / 17, 1. / 19, 1. / 21, 1. / 23, 1. / 25,
+                                           1. / 27, 1. / 29, 1. / 31, 1. / 33}};
   return horner<double, 16>(w, a);
 }
 // log(1 + u), 0 <= u <= 1: 3 ULP.
@@ -154,7 +159,8 @@ INLINE V<T> vlog(V<T> x) {
   using L = Lanes<T>;
   const U<T> shifted = reinterpret_cast<U<T>>(x) - L::kSqrtHalfBits;
   const S<T> e = reinterpret_cast<S<T>>(shifted) >> L::kMantissa;
-  const V<T> m = reinterpret_cast<V<T>>(reinterpret_cast<U<T>>(x) - (reinterpret_cast<U<T>>(e) << L::kMantissa));
+  const V<T> m = reinterpret_cast<V<T>>(reinterpret_cast<U<T>>(x) -
+                                        (reinterpret_cast<U<T>>(e) << L::kMantissa));
   const U<T> magic_bits = reinterpret_cast<U<T>>(splat<T>(L::kMagic));
   const V<T> n = reinterpret_cast<V<T>>(reinterpret_cast<U<T>>(e) + magic_bits) - L::kMagic;
   const V<T> s = (m - T(1)) / (m + T(1));
@@ -184,27 +190,30 @@ INLINE V<T> vsoftplus(V<T> x) {
   return (x < T(0) ? zero : x) + vlog1p_unit<T>(vexp<T>(-vabs<T>(x)));
 }
 
-// (1 + 2a) erfcx(a) as a polynomial in t = (a - k)/(a + k), a >= 0 (Shepherd & Laframboise 1981, Math. Comp. 36,
-// 249-253; coefficients fitted here by Chebyshev interpolation in 60 digits): 2 ULP.
+// (1 + 2a) erfcx(a) as a polynomial in t = (a - k)/(a + k), a >= 0 (Shepherd & Laframboise 1981,
+// Math. Comp. 36, 249-253; coefficients fitted here by Chebyshev interpolation in 60 digits): 2
+// ULP.
 INLINE V<float> erfcx_positive(V<float> a) {
-  constexpr Coefficients<float, 10> c = {{1.2648380994796753f, -0.12235746532678604f, -0.09901800006628036f,
-                                          0.15764430165290833f, -0.10302047431468964f, 0.03267756849527359f,
-                                          0.001086579984985292f, -0.004180246498435736f, 0.00030354285263456404f,
-                                          0.00040548891411162913f}};
+  constexpr Coefficients<float, 10> c = {
+      {1.2648380994796753f, -0.12235746532678604f, -0.09901800006628036f, 0.15764430165290833f,
+       -0.10302047431468964f, 0.03267756849527359f, 0.001086579984985292f, -0.004180246498435736f,
+       0.00030354285263456404f, 0.00040548891411162913f}};
   return horner<float, 10>((a - 2.5f) / (a + 2.5f), c) / (1.f + 2.f * a);
 }
 INLINE V<double> erfcx_positive(V<double> a) {
   constexpr Coefficients<double, 23> c = {
-      {1.2375126308378275,      -0.14024059858554525,    0.0035854154854790257,  0.08227673848999506,
-       -0.10880393014244462,    0.09230432116428125,     -0.05869339857664934,   0.02836227737211114,
-       -0.009746579683265262,   0.0017556261651970652,   0.000293714378044958,   -0.00029015535246077655,
-       5.164652974177416e-05,   2.2387565714911816e-05,  -1.1438048033346894e-05, -9.792625707303523e-07,
-       1.7419821586224816e-06,  -5.084465378687302e-08,  -2.4857126248016745e-07, 1.879082322370048e-08,
-       3.197926671666804e-08,   -1.9551358868985616e-09, -2.623107347133476e-09}};
+      {1.2375126308378275,      -0.14024059858554525,   0.0035854154854790257,
+       0.08227673848999506,     -0.10880393014244462,   0.09230432116428125,
+       -0.05869339857664934,    0.02836227737211114,    -0.009746579683265262,
+       0.0017556261651970652,   0.000293714378044958,   -0.00029015535246077655,
+       5.164652974177416e-05,   2.2387565714911816e-05, -1.1438048033346894e-05,
+       -9.792625707303523e-07,  1.7419821586224816e-06, -5.084465378687302e-08,
+       -2.4857126248016745e-07, 1.879082322370048e-08,  3.197926671666804e-08,
+       -1.9551358868985616e-09, -2.623107347133476e-09}};
   return horner<double, 23>((a - 3.75) / (a + 3.75), c) / (1. + 2. * a);
 }
-// Phi(x), the standard normal's distribution function, and its density phi(x). Phi: 8 ULP for x >= -1; below, the
-// rounding of x^2 in the exponent adds x^2 ULP.
+// Phi(x), the standard normal's distribution function, and its density phi(x). Phi: 8 ULP for x >=
+// -1; below, the rounding of x^2 in the exponent adds x^2 ULP.
 template <class T>
 struct Normal {
   V<T> cdf, pdf;
@@ -216,27 +225,27 @@ INLINE Normal<T> vnormal(V<T> x) {
   return {x > T(0) ? T(1) - tail : tail, e * T(0.39894228040143267794)};
 }
 
-// sin and cos by x = n pi + r, |r| <= pi/2, four-part Cody-Waite reduction: absolute error 2 eps for |x| <= 1e4
-// (float) or 1e7 (double).
+// sin and cos by x = n pi + r, |r| <= pi/2, four-part Cody-Waite reduction: absolute error 2 eps
+// for |x| <= 1e4 (float) or 1e7 (double).
 template <class T>
 struct SinCos {
   V<T> sin, cos;
 };
 INLINE V<float> sin_tail(V<float> w) {
-  constexpr Coefficients<float, 6> a = {{-1.f / 6, 1.f / 120, -1.f / 5040, 1.f / 362880, -1.f / 39916800,
-                                         1.f / 6227020800.f}};
+  constexpr Coefficients<float, 6> a = {
+      {-1.f / 6, 1.f / 120, -1.f / 5040, 1.f / 362880, -1.f / 39916800, 1.f / 6227020800.f}};
   return horner<float, 6>(w, a);
 }
 INLINE V<double> sin_tail(V<double> w) {
   constexpr Coefficients<double, 11> a = {
-      {-1. / 6, 1. / 120, -1. / 5040, 1. / 362880, -1. / 39916800, 1. / 6227020800., -1. / 1307674368000.,
-       1. / 355687428096000., -1. / 121645100408832000., 1. / 51090942171709440000.,
-       -1. / 25852016738884976640000.}};
+      {-1. / 6, 1. / 120, -1. / 5040, 1. / 362880, -1. / 39916800, 1. / 6227020800.,
+       -1. / 1307674368000., 1. / 355687428096000., -1. / 121645100408832000.,
+       1. / 51090942171709440000., -1. / 25852016738884976640000.}};
   return horner<double, 11>(w, a);
 }
 INLINE V<float> cos_tail(V<float> w) {
-  constexpr Coefficients<float, 7> a = {{-1.f / 2, 1.f / 24, -1.f / 720, 1.f / 40320, -1.f / 3628800,
-                                         1.f / 479001600.f, -1.f / 87178291200.f}};
+  constexpr Coefficients<float, 7> a = {{-1.f / 2, 1.f / 24, -1.f / 720, 1.f / 40320,
+                                         -1.f / 3628800, 1.f / 479001600.f, -1.f / 87178291200.f}};
   return horner<float, 7>(w, a);
 }
 INLINE V<double> cos_tail(V<double> w) {

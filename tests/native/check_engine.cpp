@@ -1,5 +1,6 @@
-// The engine without Python: finite differences, batch independence, training, on every instruction set that runs here.
-// Built by `make cross` for arm64 and run under an emulator; `make asan` covers x86-64 through the Python tests.
+// The engine without Python: finite differences, batch independence, training, on every instruction
+// set that runs here. Built by `make cross` for arm64 and run under an emulator; `make asan` covers
+// x86-64 through the Python tests.
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -33,14 +34,19 @@ std::vector<T> cast(const std::vector<double>& v) {
 
 // 7 -> 19 -> 19 (residual) -> 3 with a skip from the input.
 Spec network(Activation activation, Output output) {
-  return {7, {{19, activation, {0}, false, 0}, {19, activation, {1}, true, 0}, {3, kIdentity, {2, 0}, false, 0}}, output};
+  return {7,
+          {{19, activation, {0}, false, 0},
+           {19, activation, {1}, true, 0},
+           {3, kIdentity, {2, 0}, false, 0}},
+          output};
 }
 
 void gradients_match_differences(Activation activation) {
   const int n = 23;
   Model<double> model(network(activation, kOutSoftmax));
   const auto size = static_cast<size_t>(model.n_params());
-  std::vector<double> theta = normal(size, 1, 0.3), grad(size), x = normal(n * 7, 2, 1), grad_x(x.size());
+  std::vector<double> theta = normal(size, 1, 0.3), grad(size), x = normal(n * 7, 2, 1),
+                      grad_x(x.size());
   std::vector<int32_t> classes(n);
   for (int i = 0; i < n; ++i) classes[i] = i % 3;
   const Rows<double> rows{n, x.data(), nullptr, classes.data(), nullptr, nullptr};
@@ -88,14 +94,16 @@ void training_learns(Optimizer optimizer) {
     for (int c = 0; c < 3; ++c) y[i * 3 + c] = x[i * 7 + c] * x[i * 7 + 3];
   model.set_parameters(theta.data());
   const bool adam = optimizer == Optimizer::kAdam;
-  Run<T> run(model, {{kSquared, {}}, optimizer, 0.9, 0.999, 1e-8, false, true, 0, 0, false, batch, 1, 2});
+  Run<T> run(model,
+             {{kSquared, {}}, optimizer, 0.9, 0.999, 1e-8, false, true, 0, 0, false, batch, 1, 2});
   const std::vector<double> lr(n_epochs * n / batch, adam ? 0.01 : 0.02);
   std::vector<double> losses(n_epochs);
   const Rows<T> rows{n, x.data(), y.data(), nullptr, nullptr, nullptr};
   const int64_t done = run.epochs({rows, nullptr, true, 0, n_epochs, lr.data(), losses.data(),
                                    std::numeric_limits<double>::infinity()},
                                   nullptr);
-  expect(done == n_epochs && losses.back() < 0.1 * losses.front(), "training learns", losses.back());
+  expect(done == n_epochs && losses.back() < 0.1 * losses.front(), "training learns",
+         losses.back());
 }
 
 }  // namespace
@@ -103,10 +111,12 @@ void training_learns(Optimizer optimizer) {
 int main() {
   for (const std::string& isa : available_isas()) {
     choose_isa(isa);
-    for (Activation a : {kRelu, kGelu, kTanh, kSine, kMish, kSelu, kSoftplus}) gradients_match_differences(a);
+    for (Activation a : {kRelu, kGelu, kTanh, kSine, kMish, kSelu, kSoftplus})
+      gradients_match_differences(a);
     rows_do_not_depend_on_their_batch<float>();
     rows_do_not_depend_on_their_batch<double>();
-    for (Optimizer o : {Optimizer::kAdam, Optimizer::kSgd}) training_learns<float>(o), training_learns<double>(o);
+    for (Optimizer o : {Optimizer::kAdam, Optimizer::kSgd})
+      training_learns<float>(o), training_learns<double>(o);
     std::printf("checked %s\n", isa.c_str());
   }
   std::printf("%d passed, %d failed\n", passed, failed);

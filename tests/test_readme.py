@@ -1,0 +1,93 @@
+"""Every example that a reader may copy is run: README's, and those in the docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = sorted(
+    ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
+    for path in SRC.rglob("*.py")
+    if path.stem not in ("_native", "__main__")
+)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced code blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def steps(block: str) -> list[tuple[str, str]]:
+    """Split a console block into (command, expected output); output may be left out."""
+    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    return [(command, wanted) for command, _, wanted in (part.partition("\n") for part in parts)]
+
+
+def run(command: str, wanted: str, cwd: Path) -> None:
+    """Run one `lamina ...` line and compare what it prints, where README says what that is."""
+    name, *arguments = shlex.split(command)
+    assert name == "lamina", f"README's console blocks hold lamina commands only, got {command!r}"
+    script = Path(sys.executable).with_name(name)
+    env = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
+    result = subprocess.run(
+        [script, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    if wanted.strip():
+        assert doctest.OutputChecker().check_output(wanted, result.stdout, FLAGS), result.stdout
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty working folder in which examples/ is found as in a clone."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", blocks(README, "python"))
+def test_a_python_block_of_readme_runs(place: Path, block: str) -> None:
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+
+
+def test_the_console_blocks_of_readme_print_what_they_say(place: Path) -> None:
+    lines = [step for block in blocks(README, "console") for step in steps(block)]
+    assert lines
+    for command, wanted in lines:
+        run(command, wanted, place)
+
+
+def test_a_wrong_output_or_a_failing_command_is_noticed(place: Path) -> None:
+    with pytest.raises(AssertionError):
+        run("lamina --version", "lamina, version 0.0.0-never\n", place)
+    with pytest.raises(AssertionError):
+        run("lamina no-such-verb", "", place)
+
+
+def test_the_two_front_doors_come_first_in_readme() -> None:
+    first = blocks(README, "sh")[0]
+    assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_in_the_docstrings_of_a_module_run(place: Path, name: str) -> None:
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, optionflags=FLAGS).failed == 0
+
+
+def test_the_docstrings_hold_examples() -> None:
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = [t for m in MODULES for t in finder.find(importlib.import_module(m)) if t.examples]
+    assert len(found) >= 10

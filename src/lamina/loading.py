@@ -12,8 +12,8 @@ from lamina.core.errors import LaminaError, ModelFileError
 # role -> where its loader is: a function, or method of a class, of (spec, arrays)
 _LOADERS: Final = {
     "network": "lamina.core.network:Network.from_file_parts",
-    "mlp_classifier": "lamina.tabular.mlp_file:classifier_from_parts",
-    "mlp_regressor": "lamina.tabular.mlp_file:regressor_from_parts",
+    "mlp_classifier": "lamina.tabular.mlp_classifier:classifier_from_parts",
+    "mlp_regressor": "lamina.tabular.mlp_regressor:regressor_from_parts",
     "table_model": "lamina.tabular.model:TableModel.from_file_parts",
 }
 # A forged specification may be of any form, and a loader that trips over it does no harm

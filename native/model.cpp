@@ -70,16 +70,23 @@ void Model<T>::forward(const T* x, int64_t n, T* out, int n_threads, const Poll&
   auto lanes = borrow_all(a, threads, n, false);
   Watch watch(poll);
   const int d_out = a.dims.back();
-  run_team(threads, [&](int thread, Team& team) {
+  // Blocks are claimed; several a thread, so that one that is slow or late delays the others by
+  // little.
+  const int64_t fair = (n + 4 * threads - 1) / (4 * threads);
+  const int64_t block = threads == 1 ? lanes[0]->buffers.capacity
+                                     : std::clamp<int64_t>(fair, 16, lanes[0]->buffers.capacity);
+  std::atomic<int64_t> next{0};
+  run_team(threads, [&](int thread) {
     Lane<T>& lane = *lanes[thread];
     Buffers<T>& b = lane.buffers;
-    in_blocks(n * thread / team.members, n * (thread + 1) / team.members, b.capacity, watch,
-              thread == 0, [&](int64_t row, int rows) {
-                a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
-                a.forward_rows(b, lane.part, 0, rows, nullptr, 0);
-                a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, d_out);
-                copy_out(b.h[a.depth].data(), b.stride, rows, d_out, out + row * d_out);
-              });
+    for (int64_t row; (row = next.fetch_add(block)) < n && !watch.stopped();) {
+      const int rows = static_cast<int>(std::min(block, n - row));
+      a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
+      a.forward_rows(b, lane.part, 0, rows, nullptr, 0);
+      a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, d_out);
+      copy_out(b.h[a.depth].data(), b.stride, rows, d_out, out + row * d_out);
+      if (thread == 0) watch.check();
+    }
   });
   return_all(a, lanes);
   if (watch.stopped()) throw Interrupted();
@@ -132,8 +139,9 @@ double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T*
         lane->part.gradient[l - 1] = Aligned<T>(a.layer(l).w.size());
   }
   Watch watch(poll);
-  run_team(parts, [&](int thread, Team& team) {
-    for (int part = thread; part < parts; part += team.members) {
+  std::atomic<int> next{0};
+  run_team(parts, [&](int thread) {
+    for (int part; (part = next.fetch_add(1)) < parts;) {
       Lane<T>& lane = *lanes[part];
       Buffers<T>& b = lane.buffers;
       const int64_t begin = rows.n * part / parts;

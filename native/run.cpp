@@ -212,6 +212,14 @@ Run<T>::Run(Model<T>& model, const RunSpec& spec)
 template <class T>
 Run<T>::~Run() = default;
 
+namespace {
+struct Batch {
+  int64_t epoch, index, first;
+  int rows;
+  double scale;  // of its gradients
+};
+}  // namespace
+
 template <class T>
 int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
   State& s = *state_;
@@ -225,7 +233,6 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
   const auto started = std::chrono::steady_clock::now();
   Watch watch(poll);
   int64_t done = 0;
-  bool finished = n == 0 || plan.n_epochs == 0;
 
   auto prepare = [&](int64_t epoch) {
     if (plan.order)
@@ -246,44 +253,56 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
   };
 
   const int64_t first_step = s.step;
-  run_team(s.n_parts, [&](int thread, Team& team) {
-    int64_t step = first_step;
-    for (int64_t epoch = 0;; ++epoch) {
-      if (thread == 0 && !finished) prepare(epoch);
-      team.barrier.wait();
-      if (finished) return;
-      double epoch_loss = 0;  // thread 0's
-      for (int64_t k = 0; k < n_batches; ++k, ++step) {
-        const int64_t first = k * batch;
-        const int rows = static_cast<int>(std::min<int64_t>(batch, n - first));
-        const double scale = weight[k] > 0 ? 1 / (weight[k] * loss.divisor) : 0.0;
-        for (int part = thread; part < s.n_parts; part += team.members)
-          s.pass(part, step, plan, loss, ordered ? order.data() + first : nullptr, first,
-                 static_cast<int>(static_cast<int64_t>(rows) * part / s.n_parts),
-                 static_cast<int>(static_cast<int64_t>(rows) * (part + 1) / s.n_parts), scale,
-                 watch, thread == 0);
-        team.barrier.wait();
-        if (watch.stopped()) return;
-        const StepCoefficients c =
-            s.coefficients(step, plan.lr[epoch * n_batches + k], l2_of(weight[k]));
-        if (thread == 0) {
-          double sum = 0;
-          for (auto& p : s.parts) sum += p->loss;
-          epoch_loss += sum * scale * rows;
-        }
-        for (int part = thread; part < s.n_parts; part += team.members) s.update(part, rows, c);
-        team.barrier.wait();
-        if (thread != 0) continue;  // nobody writes squares or step before the next barrier
-        s.step = step + 1;
-        for (auto& p : s.parts) epoch_loss += 0.5 * c.l2 * rows * p->squares;
-      }
-      if (thread != 0) continue;
-      plan.losses[epoch] = epoch_loss / static_cast<double>(n);
-      const bool finite = std::isfinite(plan.losses[epoch]);
-      done += finite;
-      const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
-      finished = !finite || epoch + 1 == plan.n_epochs || elapsed.count() > plan.deadline;
+  double epoch_loss = 0;
+  // Phase 2k is the pass of step k of this call, phase 2k + 1 its update.
+  auto batch_of = [&](int64_t k) {
+    const int64_t epoch = k / n_batches, i = k % n_batches, first = i * batch;
+    const int rows = static_cast<int>(std::min<int64_t>(batch, n - first));
+    const double scale = weight[i] > 0 ? 1 / (weight[i] * loss.divisor) : 0.0;
+    return Batch{epoch, i, first, rows, scale};
+  };
+  auto step_of = [&](int64_t k, const Batch& b) {
+    return s.coefficients(first_step + k, plan.lr[b.epoch * n_batches + b.index],
+                          l2_of(weight[b.index]));
+  };
+  auto body = [&](int64_t phase, int part, bool ask) {
+    const int64_t k = phase / 2;
+    const Batch b = batch_of(k);
+    if (phase % 2 == 1) return s.update(part, b.rows, step_of(k, b));
+    const auto share = [&](int i) {
+      return static_cast<int>(static_cast<int64_t>(b.rows) * i / s.n_parts);
+    };
+    s.pass(part, first_step + k, plan, loss, ordered ? order.data() + b.first : nullptr, b.first,
+           share(part), share(part + 1), b.scale, watch, ask);
+  };
+  auto after = [&](int64_t phase) {
+    const int64_t k = phase / 2;
+    const Batch b = batch_of(k);
+    if (phase % 2 == 0) {
+      if (watch.stopped()) return false;
+      double sum = 0;
+      for (auto& p : s.parts) sum += p->loss;
+      epoch_loss += sum * b.scale * b.rows;
+      return true;
     }
+    ++s.step;
+    const double l2 = l2_of(weight[b.index]);
+    for (auto& p : s.parts) epoch_loss += 0.5 * l2 * b.rows * p->squares;
+    if (b.index + 1 < n_batches) return true;
+    plan.losses[b.epoch] = epoch_loss / static_cast<double>(n);
+    epoch_loss = 0;
+    const bool finite = std::isfinite(plan.losses[b.epoch]);
+    done += finite;
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
+    if (!finite || b.epoch + 1 == plan.n_epochs || elapsed.count() > plan.deadline) return false;
+    prepare(b.epoch + 1);
+    return true;
+  };
+  if (n == 0 || plan.n_epochs == 0) return 0;
+  prepare(0);
+  Phases phases(s.n_parts);
+  run_team(s.n_parts, [&](int thread) {
+    phases.work(thread, [&](int64_t phase, int part) { body(phase, part, thread == 0); }, after);
   });
   s.a.input_transposed_stale = true;
   if (watch.stopped()) throw Interrupted();

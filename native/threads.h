@@ -1,34 +1,40 @@
-// The engine's own thread pool. One pool a process; the caller is always thread 0 of its own job.
+// The engine's own thread pool: one a process.
 #pragma once
 #include <atomic>
+#include <cstdint>
 #include <functional>
+#include <memory>
 
 namespace lamina {
 
-// All threads of a team meet here. Spins briefly (a step is microseconds), then sleeps, because
-// spinning on a stolen vCPU would stall the thread that everyone waits for.
-class Barrier {
+// Runs body(thread) on the calling thread (thread 0) and on up to `wanted` - 1 workers, as many as
+// wake up in time, and returns when all that joined are done. Bodies share their work by claiming
+// pieces of it, so that a worker that is late, or that another caller holds, delays nobody; results
+// must not depend on which thread took what. body must not throw. Survives fork: the child builds a
+// new pool.
+void run_team(int wanted, const std::function<void(int thread)>& body);
+
+// Work in phases of n_parts parts each. Every part of a phase is done once, by its own thread (part
+// = thread) or, when that thread is late, by whoever is free; then `after` runs once, and everyone
+// goes on. On a busy machine a thread can be off its processor for milliseconds: a fixed assignment
+// would make all others wait for it at every barrier.
+class Phases {
  public:
-  explicit Barrier(int members) : members_(members) {}
-  void wait();
+  explicit Phases(int n_parts);
+  // body(phase, part); after(phase) returns whether there is another phase. Returns when there is
+  // none.
+  void work(int thread, const std::function<void(int64_t, int)>& body,
+            const std::function<bool(int64_t)>& after);
 
  private:
-  const int members_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> generation_{0};
+  struct alignas(64) Claim {
+    std::atomic<int64_t> next{0};  // the first phase in which this part is not taken yet
+  };
+  const int n_parts_;
+  std::unique_ptr<Claim[]> claims_;
+  alignas(64) std::atomic<int> left_;
+  alignas(64) std::atomic<int64_t> phase_{0};
 };
-
-struct Team {
-  int members;
-  Barrier barrier;
-  explicit Team(int m) : members(m), barrier(m) {}
-};
-
-// Runs body(thread, team) on up to `wanted` threads and returns when all are done. When another
-// caller holds the pool, the team is the caller alone: callers must divide work by a logical count
-// of their own, never by team size, so that results do not depend on who else is running. body must
-// not throw. Survives fork: the child builds a new pool.
-void run_team(int wanted, const std::function<void(int thread, Team& team)>& body);
 
 // Flush-to-zero and denormals-are-zero while in scope (subnormals cost 60 times a normal
 // operation).

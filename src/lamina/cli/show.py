@@ -1,0 +1,100 @@
+"""``lamina show``: what a model file holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lamina.cli.console import SCORE_NAMES, facts, json_option, one_line, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lamina.core.spec import NetworkSpec
+    from lamina.tabular.model import TableModel
+    from lamina.tabular.preprocess import Encoding
+
+
+@click.command("show", epilog="Example: lamina show people.lamina")
+@click.argument("model")
+@json_option
+def command(model: str, as_json: bool) -> None:
+    """Show what MODEL holds.
+
+    That is its role, its layers and, for a model made by lamina fit, the columns it reads and
+    how it was trained.
+    """
+    from lamina.core.modelfile import read
+
+    role, spec, arrays = read(model)
+    if role == "table_model":
+        from lamina.tabular.model import TableModel
+
+        opened = TableModel.from_file_parts(spec, arrays)
+        if as_json:
+            print_json({"role": role, "n_params": opened.network.n_params, **spec})
+        else:
+            _show_table_model(opened)
+        return
+    n_params = sum(int(array.size) for array in arrays.values())
+    if as_json:
+        shapes = {name: list(array.shape) for name, array in arrays.items()}
+        print_json({"role": role, "spec": spec, "arrays": shapes})
+        return
+    facts([("role", role), ("numbers", f"{n_params:,} in {len(arrays)} arrays")])
+    if role == "network":
+        from lamina.core.network import Network
+
+        _show_layers(Network.from_file_parts(spec, arrays).spec)
+
+
+def _show_table_model(model: TableModel) -> None:
+    target = model.target
+    classes = f": {', '.join(target.classes[:10])}" if target.classes else ""
+    more = f" and {len(target.classes) - 10} more" if len(target.classes) > 10 else ""
+    facts(
+        [
+            ("role", "table model, made by lamina fit"),
+            ("target", f"{target.name} ({target.task}{classes}{more})"),
+            ("numbers", f"{model.network.n_params:,} parameters"),
+        ]
+    )
+    _show_layers(model.network.spec)
+    click.echo(f"\ncolumns ({len(model.preprocessor.encodings)})")
+    facts((f"  {e.name}", _encoding(e)) for e in model.preprocessor.encodings)
+    click.echo("\ntraining")
+    facts((f"  {name}", value) for name, value in _training(model.summary))
+
+
+def _show_layers(spec: NetworkSpec) -> None:
+    click.echo("\nlayers")
+    units = [*spec.activations, spec.output]
+    facts(
+        (f"  {layer}", f"{spec.fan_in(layer)} -> {width}  {one_line(unit)}")
+        for layer, (width, unit) in enumerate(
+            zip([*spec.widths, spec.d_out], units, strict=True), start=1
+        )
+    )
+
+
+def _encoding(encoding: Encoding) -> str:
+    text: str = encoding.kind
+    if encoding.levels:
+        text += f", {len(encoding.levels)} levels"
+    if encoding.rare:
+        text += ", rare ones together"
+    return text + (", may be missing" if encoding.missing else "")
+
+
+def _training(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in summary.items():
+        if name == "validation" and isinstance(value, dict):
+            for score, number in value.items():
+                pairs.append((f"validation {SCORE_NAMES.get(score, score)}", f"{number:.4g}"))
+        elif isinstance(value, float):
+            pairs.append((name.replace("_", " "), f"{value:.4g}"))
+        elif value is not None:
+            pairs.append((name.replace("_", " "), str(value)))
+    return pairs

@@ -1,0 +1,1 @@
+"""What the benchmark scripts share: workloads, the clock, the peers, statistics and tables."""

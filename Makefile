@@ -27,7 +27,7 @@ BUILT := $(VENV)/.built
 SUITS := import ensurepip, os, sys, sysconfig, venv; \
 	sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
 
-.PHONY: help demo test slow check format lint types arch bench docs asan clean
+.PHONY: help demo test slow check format lint types arch bench docs cross asan clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -102,8 +102,20 @@ arch: $(DEV) ## the import contracts
 docs: $(DEV) $(BUILT) ## run every example in README and the docstrings
 	$(PYTEST) tests/test_readme.py $(PYTEST_ARGS)
 
+# BENCH_ARGS: what to add, as in make bench BENCH_ARGS="--quick --workloads A".
 bench: $(DEV) $(BUILT) ## time the engine against its peers
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/engine.py $(BENCH_ARGS)
+
+# The kernels for arm64, checked on any machine that has the two commands.
+CROSS_CXX ?= aarch64-linux-gnu-g++
+CROSS_RUN ?= qemu-aarch64
+ENGINE := $(addprefix native/,dispatch.cpp layout.cpp model.cpp passes.cpp run.cpp threads.cpp)
+cross: ## build the engine for arm64 and check it under an emulator
+	@mkdir -p build/cross
+	$(CROSS_CXX) -std=c++20 -O2 -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wall -Wextra -Werror \
+	  -static -pthread -Inative -DLAMINA_ISA_SCALAR -DLAMINA_ISA_NEON -o build/cross/check_engine \
+	  tests/native/check_engine.cpp $(ENGINE) native/kernels_scalar.cpp native/kernels_neon.cpp
+	$(CROSS_RUN) build/cross/check_engine
 
 # The sanitizers' module lands in build/asan/site, in front of .venv's packages. -S leaves the
 # editable install out, which would otherwise win; the interpreter itself is not instrumented, so

@@ -92,7 +92,8 @@ def from_parts(kind: Any, spec: dict[str, Any], arrays: dict[str, Array]) -> Any
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ModelFileError(
             f"load: expected the description of a fitted {kind.__name__}, got "
-            f"{type(error).__name__}: {str(error)[:200]}. Save the estimator again, or restore the file from a backup."
+            f"{type(error).__name__}: {str(error)[:200]}. "
+            "Save the estimator again, or restore the file from a backup."
         ) from error
     return est
 

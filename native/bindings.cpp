@@ -278,9 +278,9 @@ struct PyRun {
     require(batch_size >= 1, "batch_size must be at least 1");
     require(optimizer == "adam" || optimizer == "sgd", "optimizer must be 'adam' or 'sgd'");
     for (const auto& [name, value] : hyper) {
-      static const char* const known[] = {"beta_1",       "beta_2",   "epsilon",
-                                          "epsilon_hat",  "momentum", "nesterov",
-                                          "weight_decay", "l2",       "l2_per_row"};
+      static const char* const known[] = {"beta_1",     "beta_2",     "epsilon",      "epsilon_hat",
+                                          "momentum",   "nesterov",   "weight_decay", "l2",
+                                          "l2_per_row", "value_scale"};
       if (std::find(std::begin(known), std::end(known), name) == std::end(known))
         refuse("unknown hyperparameter '" + name + "'");
       require(std::isfinite(value), "hyperparameters must be finite");
@@ -296,6 +296,7 @@ struct PyRun {
             number(hyper, "weight_decay", 0),
             number(hyper, "l2", 0),
             number(hyper, "l2_per_row", 0) != 0,
+            number(hyper, "value_scale", 1),
             batch_size,
             seed,
             n_threads};

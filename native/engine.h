@@ -94,6 +94,9 @@ struct RunSpec {
   bool nesterov;
   double weight_decay, l2;
   bool l2_per_row;  // l2 is divided by the batch's weight (scikit-learn's alpha)
+  // The loss as reported is value_scale times the data's plus the l2 term; gradients do not see it
+  // (scikit-learn averages the squared error over outputs but sums its gradient).
+  double value_scale;
   int batch_size;
   uint64_t seed;
   int n_threads;

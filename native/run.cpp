@@ -282,7 +282,7 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
       if (watch.stopped()) return false;
       double sum = 0;
       for (auto& p : s.parts) sum += p->loss;
-      epoch_loss += sum * b.scale * b.rows;
+      epoch_loss += s.spec.value_scale * sum * b.scale * b.rows;
       return true;
     }
     ++s.step;

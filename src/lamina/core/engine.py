@@ -155,7 +155,7 @@ class Run:
     optimizer : {"adam", "sgd"}
     hyper : mapping
         adam: beta_1, beta_2, epsilon, epsilon_hat; sgd: momentum, nesterov; both: weight_decay,
-        l2, l2_per_row. Names left out take `HYPER_DEFAULTS`.
+        l2, l2_per_row, value_scale. Names left out take `HYPER_DEFAULTS`.
     batch_size : int
     seed : int, 0 ≤ seed < 2**64
         Rows are shuffled, and dropout masks drawn, from the seed and the epoch alone.
@@ -278,6 +278,7 @@ HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {
         "weight_decay": 0.0,
         "l2": 0.0,
         "l2_per_row": False,  # True: l2 over the batch's weight, as scikit-learn's alpha
+        "value_scale": 1.0,  # of the loss as reported, the l2 term apart
     },
     "sgd": {
         "momentum": 0.0,
@@ -285,6 +286,7 @@ HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {
         "weight_decay": 0.0,
         "l2": 0.0,
         "l2_per_row": False,
+        "value_scale": 1.0,
     },
 }
 

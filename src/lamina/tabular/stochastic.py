@@ -63,7 +63,12 @@ class Optimizer:
             engine,
             objective.loss,
             self.solver,
-            {**self.settings, "l2": est.alpha, "l2_per_row": True},
+            {
+                **self.settings,
+                "l2": est.alpha,
+                "l2_per_row": True,
+                "value_scale": objective.value_scale,
+            },
             batch_size=batch_size,
             seed=self.dropout_seed,
             n_threads=est.n_threads,
@@ -133,7 +138,7 @@ def fit_stochastic(
     )
     objective = Objective.of(est.loss, est.out_activation_, dims[-1], theta.dtype)
     run = optimizer.run(engine, objective, est, batch_size)
-    epoch = _Epoch(run, train, objective, est.alpha, batch_size)
+    epoch = _Epoch(run, train, objective, batch_size)
     order = np.arange(n, dtype=np.int64) if est.shuffle else None
     try:
         est.n_iter_ = 0
@@ -175,33 +180,26 @@ def fit_stochastic(
 class _Epoch:
     """One epoch in the engine, and its loss as scikit-learn reports it.
 
-    Called with the order of the rows (None: as they come) and the learning rate. Usually one call
-    into the engine; step by step where rows are sparse, or where the penalty must be known apart
-    from the loss: the multi-output squared error, reported as a mean but minimised as a sum.
+    Called with the order of the rows (None: as they come) and the learning rate. One call into
+    the engine; where rows are sparse, one a batch.
     """
 
-    def __init__(
-        self, run: Run, rows: Rows, objective: Objective, alpha: float, batch_size: int
-    ) -> None:
+    def __init__(self, run: Run, rows: Rows, objective: Objective, batch_size: int) -> None:
         self.run, self.rows, self.objective = run, rows, objective
-        self.alpha, self.batch_size = alpha, batch_size
-        self.scale = objective.value_scale
-        self.stepwise = rows.sparse or (self.scale != 1 and alpha > 0)
+        self.batch_size = batch_size
         self.constants = objective.row_constants(rows.target)
         self.starts = np.arange(0, len(rows), batch_size)
         self.counts = np.diff(self.starts, append=len(rows))
-        self.lr = np.empty(1 if self.stepwise else len(self.starts))
+        self.lr = np.empty(1 if rows.sparse else len(self.starts))
         self.loss = np.empty(1)
         self.done = 0  # with the seed, what decides the dropout masks
-        self.penalised = [where for where, _ in run.engine.spec.slices()]
-        self.theta = np.empty(run.engine.n_params, run.dtype)
 
     def __call__(self, order: Array | None, learning_rate: float) -> float:
         self.lr.fill(learning_rate)
-        if self.stepwise:
+        if self.rows.sparse:
             loss = self._by_steps(order)
         else:
-            loss = self.scale * self._engine_epoch(self.rows, order)
+            loss = self._engine_epoch(self.rows, order)
         return loss if self.constants is None else loss + self._offset(order)
 
     def _engine_epoch(self, rows: Rows, order: Array | None) -> float:
@@ -226,21 +224,9 @@ class _Epoch:
         for start, count in zip(self.starts, self.counts, strict=True):
             where = slice(start, start + count)
             batch = self.rows.take(where if order is None else order[where])
-            if batch.sparse:
-                batch = Rows(batch.dense(), batch.target, batch.sample_weight)
-            penalty = self._penalty(batch) if self.scale != 1 else 0.0
-            loss = (self._engine_epoch(batch, None) - penalty) * self.scale + penalty
-            total += loss * count
+            dense = Rows(batch.dense(), batch.target, batch.sample_weight)
+            total += self._engine_epoch(dense, None) * count
         return total / len(self.rows)
-
-    def _penalty(self, batch: Rows) -> float:
-        """alpha/2 sum W^2 over the weight of the batch, before the step."""
-        weight = batch.total_weight
-        if self.alpha == 0 or weight == 0:
-            return 0.0
-        self.run.engine.native.get_parameters(self.theta)
-        squares = sum(float(np.dot(self.theta[w], self.theta[w])) for w in self.penalised)
-        return 0.5 * self.alpha * squares / weight
 
     def _offset(self, order: Array | None) -> float:
         """The weighted mean of the rows' constants in each batch, averaged as the losses are."""

@@ -1,6 +1,9 @@
 """The door to the native engine: conversions, whole runs against PyTorch, threads, info."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from tests.tolerances import (
     rounding,
 )
 
+from lamina import _native
 from lamina.core import engine as engine_module
 from lamina.core import threads
 from lamina.core.engine import Run, contiguous, contiguous_target, default_n_threads, make_engine
@@ -357,3 +361,19 @@ def test_info_is_a_dictionary_and_prints_one_line_a_fact():
     lines = str(found).splitlines()
     assert [line.split()[0] for line in lines] == list(found)
     assert "float64 yes" in str(found)
+
+
+@pytest.mark.parametrize("wish", [*_native.isas(), "avx1024", ""])
+def test_the_environment_chooses_the_instruction_set_or_is_refused(wish):
+    code = "import lamina; print(lamina.info()['isa']); lamina.Network(2, (3,), 1)([[1.0, 2.0]])"
+    environment = {**os.environ, "LAMINA_ISA": wish}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    if wish == "avx1024":
+        assert done.returncode != 0
+        assert "LAMINA_ISA: expected one of scalar" in done.stderr
+        assert "got 'avx1024'. Correct the environment variable or unset it." in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == (wish or _native.isas()[-1])

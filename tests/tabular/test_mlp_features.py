@@ -10,6 +10,7 @@ import sys
 import tracemalloc
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse
@@ -23,6 +24,7 @@ from tests.tolerances import assert_close, assert_same_bits, rounding
 import lamina
 from lamina import MLPClassifier, MLPRegressor
 from lamina.core.functions import ACTIVATIONS, softmax
+from lamina.core.threads import default_n_threads
 from lamina.tabular import rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -339,6 +341,16 @@ def test_grid_search_in_two_processes_equals_one():
     np.testing.assert_array_equal(
         two.cv_results_["mean_test_score"], one.cv_results_["mean_test_score"]
     )
+
+
+def threads_of_a_worker(_):
+    MLPClassifier((8,), max_iter=2).fit(X, Y3)
+    return default_n_threads()
+
+
+def test_parallel_workers_share_the_processors_between_them():
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(threads_of_a_worker)(i) for i in range(4))
+    assert set(found) == {max(1, joblib.cpu_count() // 2)}
 
 
 def test_n_threads_is_checked():

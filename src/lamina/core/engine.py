@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina import _native
+from lamina.core.errors import SpecError
 from lamina.core.spec import NetworkSpec
 from lamina.core.threads import default_n_threads as default_n_threads
 
@@ -65,6 +66,7 @@ class Engine:
     __slots__ = ("dtype", "n_params", "native", "spec")
 
     def __init__(self, spec: NetworkSpec) -> None:
+        _check_isa()
         self.spec = spec
         self.dtype: np.dtype[Any] = np.dtype(spec.dtype)
         native = _native.Engine64 if self.dtype == np.float64 else _native.Engine32
@@ -345,6 +347,7 @@ def info() -> Info:
     """
     from lamina import __version__
 
+    _check_isa()
     return Info(
         version=__version__,
         isa=_native.isa(),
@@ -356,6 +359,15 @@ def info() -> Info:
         python=platform.python_version(),
         numpy=np.__version__,
     )
+
+
+def _check_isa() -> None:
+    wish = _native.requested_isa()
+    if wish:
+        raise SpecError(
+            f"LAMINA_ISA: expected one of {', '.join(_native.isas())} on this machine, got "
+            f"{wish!r}. Correct the environment variable or unset it."
+        )
 
 
 def isa() -> str:

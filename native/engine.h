@@ -131,6 +131,7 @@ class Run {
 
  private:
   struct State;
+  struct Epochs;
   std::unique_ptr<State> state_;
 };
 

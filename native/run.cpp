@@ -212,72 +212,82 @@ Run<T>::Run(Model<T>& model, const RunSpec& spec)
 template <class T>
 Run<T>::~Run() = default;
 
-namespace {
-struct Batch {
-  int64_t epoch, index, first;
-  int rows;
-  double scale;  // of its gradients
-};
-}  // namespace
-
+// One call's epochs: which rows a step takes, what a phase does, and what follows it.
 template <class T>
-int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
-  State& s = *state_;
-  const int64_t n = plan.rows.n;
-  const int batch = s.spec.batch_size;
-  const int64_t n_batches = (n + batch - 1) / batch;
-  const LossColumns<T> loss(s.a, s.spec.loss, plan.rows.output_weight);
-  const bool ordered = plan.order || plan.shuffle;
-  std::vector<int32_t> order(ordered ? static_cast<size_t>(n) : 0);
-  std::vector<double> weight(static_cast<size_t>(n_batches));
-  const auto started = std::chrono::steady_clock::now();
-  Watch watch(poll);
+struct Run<T>::Epochs {
+  struct Batch {
+    int64_t epoch, index, first;
+    int rows;
+    double weight;  // of its rows
+    double scale;   // of its gradients
+  };
+
+  State& s;
+  const EpochPlan<T>& plan;
+  const int64_t n, batch_size, n_batches, first_step;
+  const bool ordered;
+  const LossColumns<T> loss;
+  const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+  Watch watch;
+  std::vector<int32_t> order;
+  std::vector<double> weight;  // of each batch of this epoch
+  double epoch_loss = 0;
   int64_t done = 0;
 
-  auto prepare = [&](int64_t epoch) {
+  Epochs(State& state, const EpochPlan<T>& p, const Poll& poll)
+      : s(state),
+        plan(p),
+        n(p.rows.n),
+        batch_size(state.spec.batch_size),
+        n_batches((n + batch_size - 1) / batch_size),
+        first_step(state.step),
+        ordered(p.order || p.shuffle),
+        loss(state.a, state.spec.loss, p.rows.output_weight),
+        watch(poll),
+        order(ordered ? static_cast<size_t>(n) : 0),
+        weight(static_cast<size_t>(n_batches)) {}
+
+  void prepare(int64_t epoch) {
     if (plan.order)
       for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(plan.order[epoch * n + i]);
     else if (plan.shuffle)
       shuffled(order, s.spec.seed, plan.first_epoch + epoch);
     for (int64_t k = 0; k < n_batches; ++k) {
-      const int64_t first = k * batch, end = std::min(n, first + batch);
+      const int64_t first = k * batch_size, end = std::min(n, first + batch_size);
       weight[k] = static_cast<double>(end - first);
       if (!plan.rows.row_weight) continue;
       weight[k] = 0;
       for (int64_t i = first; i < end; ++i)
         weight[k] += static_cast<double>(plan.rows.row_weight[ordered ? order[i] : i]);
     }
-  };
-  auto l2_of = [&](double w) {
-    return !s.spec.l2_per_row ? s.spec.l2 : w > 0 ? s.spec.l2 / w : 0.0;
-  };
+  }
 
-  const int64_t first_step = s.step;
-  double epoch_loss = 0;
+  Batch batch_of(int64_t step) const {
+    const int64_t epoch = step / n_batches, i = step % n_batches, first = i * batch_size;
+    const int rows = static_cast<int>(std::min(batch_size, n - first));
+    return {epoch, i, first, rows, weight[i], weight[i] > 0 ? 1 / (weight[i] * loss.divisor) : 0.0};
+  }
+  double l2_of(const Batch& b) const {
+    if (!s.spec.l2_per_row) return s.spec.l2;
+    return b.weight > 0 ? s.spec.l2 / b.weight : 0.0;
+  }
+
   // Phase 2k is the pass of step k of this call, phase 2k + 1 its update.
-  auto batch_of = [&](int64_t k) {
-    const int64_t epoch = k / n_batches, i = k % n_batches, first = i * batch;
-    const int rows = static_cast<int>(std::min<int64_t>(batch, n - first));
-    const double scale = weight[i] > 0 ? 1 / (weight[i] * loss.divisor) : 0.0;
-    return Batch{epoch, i, first, rows, scale};
-  };
-  auto step_of = [&](int64_t k, const Batch& b) {
-    return s.coefficients(first_step + k, plan.lr[b.epoch * n_batches + b.index],
-                          l2_of(weight[b.index]));
-  };
-  auto body = [&](int64_t phase, int part, bool ask) {
+  void work(int64_t phase, int part, bool ask) {
     const int64_t k = phase / 2;
     const Batch b = batch_of(k);
-    if (phase % 2 == 1) return s.update(part, b.rows, step_of(k, b));
-    const auto share = [&](int i) {
-      return static_cast<int>(static_cast<int64_t>(b.rows) * i / s.n_parts);
-    };
+    if (phase % 2 == 1) {
+      const double lr = plan.lr[b.epoch * n_batches + b.index];
+      return s.update(part, b.rows, s.coefficients(first_step + k, lr, l2_of(b)));
+    }
+    const auto share = [&](int64_t i) { return static_cast<int>(b.rows * i / s.n_parts); };
     s.pass(part, first_step + k, plan, loss, ordered ? order.data() + b.first : nullptr, b.first,
            share(part), share(part + 1), b.scale, watch, ask);
-  };
-  auto after = [&](int64_t phase) {
-    const int64_t k = phase / 2;
-    const Batch b = batch_of(k);
+  }
+
+  // Alone between two phases; returns whether there is another.
+  bool follow(int64_t phase) {
+    const Batch b = batch_of(phase / 2);
     if (phase % 2 == 0) {
       if (watch.stopped()) return false;
       double sum = 0;
@@ -286,27 +296,37 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
       return true;
     }
     ++s.step;
-    const double l2 = l2_of(weight[b.index]);
-    for (auto& p : s.parts) epoch_loss += 0.5 * l2 * b.rows * p->squares;
-    if (b.index + 1 < n_batches) return true;
-    plan.losses[b.epoch] = epoch_loss / static_cast<double>(n);
+    for (auto& p : s.parts) epoch_loss += 0.5 * l2_of(b) * b.rows * p->squares;
+    return b.index + 1 < n_batches || end_epoch(b.epoch);
+  }
+  bool end_epoch(int64_t epoch) {
+    const double mean = epoch_loss / static_cast<double>(n);
+    plan.losses[epoch] = mean;
     epoch_loss = 0;
-    const bool finite = std::isfinite(plan.losses[b.epoch]);
-    done += finite;
+    if (!std::isfinite(mean)) return false;
+    ++done;
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
-    if (!finite || b.epoch + 1 == plan.n_epochs || elapsed.count() > plan.deadline) return false;
-    prepare(b.epoch + 1);
+    if (epoch + 1 == plan.n_epochs || elapsed.count() > plan.deadline) return false;
+    prepare(epoch + 1);
     return true;
-  };
-  if (n == 0 || plan.n_epochs == 0) return 0;
-  prepare(0);
+  }
+};
+
+template <class T>
+int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
+  if (plan.rows.n == 0 || plan.n_epochs == 0) return 0;
+  State& s = *state_;
+  Epochs e(s, plan, poll);
+  e.prepare(0);
   Phases phases(s.n_parts);
   run_team(s.n_parts, [&](int thread) {
-    phases.work(thread, [&](int64_t phase, int part) { body(phase, part, thread == 0); }, after);
+    phases.work(
+        thread, [&](int64_t phase, int part) { e.work(phase, part, thread == 0); },
+        [&](int64_t phase) { return e.follow(phase); });
   });
   s.a.input_transposed_stale = true;
-  if (watch.stopped()) throw Interrupted();
-  return done;
+  if (e.watch.stopped()) throw Interrupted();
+  return e.done;
 }
 
 template <class T>

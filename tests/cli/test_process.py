@@ -133,3 +133,12 @@ def test_ctrl_c_on_a_terminal_gives_the_cursor_back(table: Path) -> None:
     assert b"lamina: stopped; nothing was written." in shown
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
     assert [path.name for path in table.parent.iterdir()] == ["t.csv"]
+
+
+def test_no_verb_shows_the_help_as_people_read_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lamina.cli"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "\nCommands:\n  fit" in done.stderr
+    assert "\\n" not in done.stderr

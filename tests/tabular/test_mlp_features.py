@@ -353,6 +353,22 @@ def test_parallel_workers_share_the_processors_between_them():
     assert set(found) == {max(1, joblib.cpu_count() // 2)}
 
 
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_negative_weights_are_refused(solver):
+    weight = np.ones(60)
+    weight[3] = -1
+    model = MLPClassifier((4,), solver=solver, max_iter=2)
+    with pytest.raises(ValueError, match="sample_weight and class_weight not negative, got -1"):
+        model.fit(X, Y3, sample_weight=weight)
+    with pytest.raises(ValueError, match="not negative"):
+        model.set_params(class_weight={"ash": -1, "birch": 1, "cedar": 1}).fit(X, Y3)
+
+
+def test_dropout_with_lbfgs_is_refused():
+    with pytest.raises(ValueError, match="expected dropout=0 with solver='lbfgs'"):
+        MLPClassifier((4,), solver="lbfgs", dropout=0.5).fit(X, Y3)
+
+
 def test_n_threads_is_checked():
     with pytest.raises(ValueError, match="n_threads"):
         fitted(n_threads=0)

@@ -68,6 +68,9 @@ class Verbs(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _say("stopped; nothing was written.")
             sys.exit(130)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "lamina"
             _say(f"{error.format_message()} See: {command} --help")

@@ -93,6 +93,10 @@ def _training(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name == "validation" and isinstance(value, dict):
             for score, number in value.items():
                 pairs.append((f"validation {SCORE_NAMES.get(score, score)}", f"{number:.4g}"))
+        elif name == "best_epoch" and value is not None:
+            pairs.append(
+                ("best epoch", str(value + 1))
+            )  # people count from 1, as fit's summary does
         elif isinstance(value, float):
             pairs.append((name.replace("_", " "), f"{value:.4g}"))
         elif value is not None:

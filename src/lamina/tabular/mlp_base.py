@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from lamina.core import modelfile
-from lamina.core.errors import DivergenceError, ShapeError, SpecError
+from lamina.core.errors import DataError, DivergenceError, ShapeError, SpecError
 from lamina.core.functions import ACTIVATIONS
 from lamina.tabular.coefficients import Array, Coefficients
 from lamina.tabular.lbfgs import fit_lbfgs
@@ -120,6 +120,20 @@ class BaseMLP(BaseEstimator):
 
     # --- fit ----------------------------------------------------------------------------------
 
+    def _check_fit(self, weight: Array | None) -> None:
+        where = f"{type(self).__name__}.fit"
+        # DIFF(scikit-learn): it trains on with negative weights, towards a larger loss.
+        if weight is not None and weight.size and weight.min() < 0:
+            raise DataError(
+                f"{where}: expected sample_weight and class_weight not negative, got "
+                f"{weight.min():g}. Give rows to be ignored the weight 0."
+            )
+        if self.dropout and self.solver == "lbfgs":
+            raise SpecError(
+                f"{where}: expected dropout=0 with solver='lbfgs', which needs a loss that stays "
+                f"the same, got dropout={self.dropout}. Use solver='adam' or 'sgd'."
+            )
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         widths = self._widths()
         self._activations(len(widths))
@@ -129,6 +143,7 @@ class BaseMLP(BaseEstimator):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._combined_weight(y, target, sample_weight)
+        self._check_fit(sample_weight)
         self.n_outputs_ = target.shape[1] if target.ndim == 2 else self._n_classes()
         self._random_state = check_random_state(self.random_state)
         if first:

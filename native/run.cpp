@@ -1,14 +1,13 @@
-// Training. One step has two phases with a barrier after each:
-//   row-block schedule: 1. every part takes a share of the batch, block by block, into its own
-//   weight gradient;
-//                       2. every part adds the gradients of, and steps, a share of the weight
-//                       tiles.
-//   split schedule (small batch, big weights): 1. forward and backward for a share of the rows,
-//   activations kept;
-//                       2. weight-gradient tiles over the whole batch, the optimiser applied while
-//                       each tile is hot.
-// Parts are logical: results depend on their number, never on how many threads happened to run
-// them.
+// Training. One step has two phases (Phases in threads.h), and two schedules share them.
+//
+// Row blocks: in the first phase every part takes a share of the batch, block by block, into its
+// own weight gradient; in the second it adds up the gradients of a share of the tiles and steps.
+//
+// Split, for small batches of big networks: in the first phase every part runs forward and
+// backward for a share of the rows and keeps the activations; in the second it forms the gradient
+// of a share of the tiles over the whole batch and steps each while it is hot.
+//
+// Parts are logical: results depend on their number, never on which threads happened to run them.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -20,8 +19,8 @@ namespace lamina {
 namespace {
 
 constexpr int kMostParts = 64;  // gradients added up at once
-constexpr int kSplitChunk =
-    128;  // rows of x and delta a tile's gradient streams at a time: 32 KiB, the first cache
+// Rows of x and delta that a tile's gradient streams at a time: 32 KiB, the first cache.
+constexpr int kSplitChunk = 128;
 
 uint64_t splitmix(uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;

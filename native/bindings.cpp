@@ -21,6 +21,7 @@
 
 #include "dispatch.h"
 #include "engine.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -144,8 +145,8 @@ struct PyEngine {
   Model<T> model;
   int d_out;
   std::string isa;
-  mutable std::shared_mutex
-      mutex;  // forward calls share, everything that writes parameters is alone
+  // Forward calls share it, everything that writes parameters is alone.
+  mutable ForkSafeMutex mutex;
 
   PyEngine(int d_in, const std::vector<LayerTuple>& layers, const std::string& output)
       : spec(make_spec(d_in, layers, output)),
@@ -418,6 +419,9 @@ NB_MODULE(_native, m) {
   bind<double>(m, "Engine64", "Run64");
   m.def("isa", &current_isa, "The instruction set in use for new engines.");
   m.def("isas", &available_isas, "Those this build and processor have, slowest first.");
+  m.def(
+      "require_memory", [](uint64_t bytes) { require_memory(static_cast<size_t>(bytes)); },
+      "bytes"_a, "Raise MemoryError where so many bytes are more than what is free.");
   m.def("requested_isa", &requested_isa, "LAMINA_ISA when it could not be honoured, else ''.");
   m.def(
       "features",

@@ -8,6 +8,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,17 @@ using Poll = std::function<bool()>;
 struct Interrupted : std::exception {
   const char* what() const noexcept override { return "interrupted"; }
 };
+
+// Memory that is not there; the text says how many bytes were asked for.
+struct OutOfMemory : std::bad_alloc {
+  OutOfMemory(size_t bytes, size_t available);
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[200];
+};
+// Throws OutOfMemory where so many bytes are more than what is free.
+void require_memory(size_t bytes);
 
 template <class T>
 struct Layout;  // layout.h

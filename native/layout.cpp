@@ -4,26 +4,7 @@
 
 #include "dispatch.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace lamina {
-
-void* allocate(size_t bytes) {
-  constexpr size_t kHuge = size_t{2} << 20;
-  const size_t align = bytes >= kHuge ? kHuge : 64;
-  const size_t size = (bytes + align - 1) / align * align;
-  void* p = std::aligned_alloc(align, size);
-  if (p == nullptr) throw std::bad_alloc();
-#if defined(__linux__)
-  if (align == kHuge)
-    madvise(p, size, MADV_HUGEPAGE);  // 3-8 % on large networks; a refusal is harmless
-#endif
-  std::memset(p, 0, size);
-  return p;
-}
-void release(void* p) noexcept { std::free(p); }
 
 namespace {
 
@@ -139,7 +120,7 @@ template <class T>
 std::unique_ptr<Lane<T>> Layout<T>::borrow(int64_t rows, bool backward) const {
   const int capacity = rows <= 16 ? 16 : block_rows;
   {
-    std::lock_guard<std::mutex> lock(spare_mutex);
+    std::lock_guard lock(spare_mutex);
     for (auto& b : spare)
       if (b->buffers.capacity == capacity && b->buffers.backward == backward) {
         std::swap(b, spare.back());
@@ -152,7 +133,7 @@ std::unique_ptr<Lane<T>> Layout<T>::borrow(int64_t rows, bool backward) const {
 }
 template <class T>
 void Layout<T>::give_back(std::unique_ptr<Lane<T>> lane) const {
-  std::lock_guard<std::mutex> lock(spare_mutex);
+  std::lock_guard lock(spare_mutex);
   if (spare.size() < 8) spare.push_back(std::move(lane));
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "threads.h"
 
 namespace lamina {
 
@@ -169,7 +170,7 @@ struct Layout {
   double flops_a_row;
   bool input_transposed_stale = false;
 
-  mutable std::mutex spare_mutex;
+  mutable ForkSafeMutex spare_mutex;
   mutable std::vector<std::unique_ptr<Lane<T>>> spare;
 
   explicit Layout(const Spec& spec);

@@ -104,11 +104,20 @@ struct Pool {
 // Never destroyed: detached workers may outlive static destruction. Replaced, not repaired, in a
 // forked child.
 std::atomic<Pool*> pool{nullptr};
-std::once_flag fork_handler;
+std::atomic<uint64_t> generation{0};
+
+void follow_forks() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    pthread_atfork(nullptr, nullptr, [] {
+      pool.store(nullptr);
+      generation.fetch_add(1);
+    });
+  });
+}
 
 Pool& the_pool() {
-  std::call_once(fork_handler,
-                 [] { pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); }); });
+  follow_forks();
   Pool* p = pool.load(std::memory_order_acquire);
   if (p == nullptr) {
     auto fresh = std::make_unique<Pool>();
@@ -118,6 +127,22 @@ Pool& the_pool() {
 }
 
 }  // namespace
+
+uint64_t fork_generation() {
+  follow_forks();
+  return generation.load(std::memory_order_acquire);
+}
+
+std::shared_mutex& ForkSafeMutex::mutex() {
+  Held* held = held_.load(std::memory_order_acquire);
+  const uint64_t now = generation.load(std::memory_order_acquire);
+  if (held->generation == now) return held->mutex;
+  // The parent's is left where it is: whoever held it may never unlock it, and destroying a locked
+  // mutex is undefined.
+  auto fresh = std::unique_ptr<Held>(new Held{now, {}});
+  if (held_.compare_exchange_strong(held, fresh.get())) held = fresh.release();
+  return held->mutex;
+}
 
 void run_team(int wanted, const std::function<void(int)>& body) {
   FlushDenormals flush;

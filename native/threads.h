@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <shared_mutex>
 
 namespace lamina {
 
@@ -34,6 +35,33 @@ class Phases {
   std::unique_ptr<Claim[]> claims_;
   alignas(64) std::atomic<int> left_;
   alignas(64) std::atomic<int64_t> phase_{0};
+};
+
+// How many forks lie between this process and the first that loaded the engine.
+uint64_t fork_generation();
+
+// A mutex for readers and writers that a forked child finds free: a thread that held it when the
+// process forked is not there any more to give it back.
+class ForkSafeMutex {
+ public:
+  ForkSafeMutex() : held_(new Held{fork_generation(), {}}) {}
+  ~ForkSafeMutex() { delete held_.load(); }
+  ForkSafeMutex(const ForkSafeMutex&) = delete;
+  ForkSafeMutex& operator=(const ForkSafeMutex&) = delete;
+  void lock() { mutex().lock(); }
+  bool try_lock() { return mutex().try_lock(); }
+  void unlock() { mutex().unlock(); }
+  void lock_shared() { mutex().lock_shared(); }
+  bool try_lock_shared() { return mutex().try_lock_shared(); }
+  void unlock_shared() { mutex().unlock_shared(); }
+
+ private:
+  struct Held {
+    uint64_t generation;
+    std::shared_mutex mutex;
+  };
+  std::shared_mutex& mutex();
+  std::atomic<Held*> held_;
 };
 
 // Flush-to-zero and denormals-are-zero while in scope (subnormals cost 60 times a normal

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from lamina.cli.main import cli
 from lamina.core import modelfile
+from lamina.core.engine import require_memory
 from lamina.core.network import Network
 
 GOOD = "a,b,y\n" + "".join(f"{i},{i * i % 7},{'no' if i < 20 else 'yes'}\n" for i in range(40))
@@ -243,4 +244,14 @@ def test_too_little_memory_is_no_bug(folder: Path, monkeypatch: pytest.MonkeyPat
         raise MemoryError
 
     monkeypatch.setattr("lamina.tabular.table.read_table", hungry)
-    refused(folder, "fit", "good.csv", "--target", "y", said="expected enough memory")
+    refused(folder, "fit", "good.csv", "--target", "y", said="expected more memory")
+
+
+def test_memory_that_the_engine_could_not_get_is_told_in_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*args: object, **options: object) -> None:
+        require_memory(2**60)
+
+    monkeypatch.setattr("lamina.tabular.table.read_table", hungry)
+    refused(folder, "fit", "good.csv", "--target", "y", said=f"lamina: expected {2**60:,} bytes")

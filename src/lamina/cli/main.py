@@ -91,7 +91,8 @@ def _explain(error: Exception) -> int:
         _say(f"{error.strerror}: {error.filename or 'standard output'}.")
         return 2
     if isinstance(error, MemoryError):
-        _say("expected enough memory, there is not. Use fewer rows, columns or hidden units.")
+        told = str(error).removeprefix("lamina: ")  # the engine's says how many bytes
+        _say(told or "expected more memory than there is. Use fewer rows or hidden units.")
         return 2
     debug = os.environ.get("LAMINA_DEBUG", "") not in ("", "0")
     if debug:

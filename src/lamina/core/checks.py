@@ -296,6 +296,8 @@ def shape_of(x: object) -> tuple[int, ...]:
 
 def _as_real(x: object, name: str, where: str) -> NDArray[Any]:
     """View ``x`` as an array of real numbers, without a copy where it already is one."""
+    if x is None:  # NumPy would make it NaN
+        raise DataError(f"{where}: expected {name} as an array of numbers, got None. Pass one.")
     try:
         raw = np.asarray(x)
         if raw.dtype.kind == "O":

@@ -326,6 +326,14 @@ def _layers(spec: NetworkSpec) -> list[tuple[int, str, list[int], bool, float]]:
     ]
 
 
+def require_memory(n_bytes: int) -> None:
+    """Raise MemoryError, with both numbers, where `n_bytes` is more memory than is free.
+
+    Systems promise more memory than they have, and kill the process that takes them at their word.
+    """
+    _native.require_memory(n_bytes)
+
+
 class Info(dict[str, Any]):
     """A dictionary that prints as a table, one line a fact."""
 

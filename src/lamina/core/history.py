@@ -8,7 +8,15 @@ from typing import Any
 from lamina.core.errors import SpecError
 
 # Why a run ended.
-STOPPED = ("max_epochs", "max_seconds", "patience", "callback", "converged", "interrupted")
+STOPPED = (
+    "max_epochs",
+    "max_seconds",
+    "patience",
+    "callback",
+    "converged",
+    "line_search",
+    "interrupted",
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,9 @@ class History:
     isa : str
         The instruction set; same seed, data, n_threads and isa give the same bits.
     stopped : str
-        Why the run ended: "max_epochs", "max_seconds", "patience", "callback", "converged"
-        (LBFGS) or "interrupted" (Ctrl-C).
+        Why the run ended: "max_epochs", "max_seconds", "patience", "callback" or "interrupted"
+        (Ctrl-C). LBFGS: "converged", or "line_search" where no step along its direction lowers
+        the loss: tol is out of this precision's reach, or loss and gradient disagree.
     state : dict or None
         Numbers, names and arrays that ``train(…, resume=history)`` continues from; None for LBFGS.
 

@@ -103,6 +103,7 @@ def minimise(
             error.history = history  # type: ignore[attr-defined]
         raise
     net.theta = theta if watch.best_theta is None else watch.best_theta
-    # Status 1: iterations or evaluations are used up; 2: the line search finds nothing lower, as
-    # far as this precision can tell.
-    history.stopped = reason or ("max_epochs" if result.status == 1 else "converged")
+    # Status 0: the gradient or the fall of the loss is small enough; 1: iterations or evaluations
+    # are used up; 2: the line search found nothing lower, though the gradient is not small.
+    ended = {0: "converged", 1: "max_epochs"}
+    history.stopped = reason or ended.get(result.status, "line_search")

@@ -123,6 +123,7 @@ def write_atomically(
     ModelFileError
         If the path cannot be written.
     """
+    _check_path(path, where)
     try:
         target = Path(path).resolve()
         mode = _mode_of_existing(where, target)
@@ -269,6 +270,7 @@ def read(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], dict[str, n
     it is no signature, and a forger can recompute it. Nothing in a file is ever executed.
     """
     where = f"load {_display(path)}"
+    _check_path(path, where)
     try:
         file_path = Path(path)
         # A named pipe or device could make open or read wait for ever
@@ -335,8 +337,22 @@ def _display(path: object) -> str:
     try:
         text = repr(os.fspath(path))  # type: ignore[call-overload]
     except TypeError:
-        text = f"{type(path).__name__} object"
+        text = repr(path) if path is None or isinstance(path, int | float) else type(path).__name__
     return text if len(text) <= 200 else f"{text[:100]}...{text[-90:]}"
+
+
+def _check_path(path: object, where: str) -> None:
+    """Refuse what names no file, such as a number: to the system it could be an open one's."""
+    if (
+        not isinstance(path, str | os.PathLike)
+        or isinstance(os.fspath(path), bytes)
+        or not str(path)
+    ):
+        got = "an empty string" if path == "" else _display(path)
+        raise ModelFileError(
+            f"{where}: expected the path of a file, got {got}. "
+            "Pass a string or a pathlib.Path, such as 'net.lamina'."
+        )
 
 
 def _parse_json(where: str, data: bytes | str, what: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lamina.core import modelfile
 from lamina.core.checks import as_matrix, as_weights
-from lamina.core.engine import SERIAL_MULTIPLICATIONS, Engine, make_engine
+from lamina.core.engine import SERIAL_MULTIPLICATIONS, Engine, make_engine, require_memory
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.initialize import initialize
 from lamina.core.losses import Loss, resolve_loss
@@ -137,6 +137,8 @@ class Network:
             encoding=encoding,
             dtype=dtype,
         )
+        # Drawn in float64 (all of theta, and one layer beside it), then rounded to the dtype.
+        require_memory((16 + np.dtype(spec.dtype).itemsize) * spec.n_params)
         self._hold(spec, initialize(spec, rng))
 
     @classmethod
@@ -410,9 +412,11 @@ class Network:
         self._hold(NetworkSpec.from_json(spec), np.array(theta))
 
 
-def _as_rows(x: npt.ArrayLike, d_in: int, dtype: np.dtype[Any]) -> Array:
+def _as_rows(x: object, d_in: int, dtype: np.dtype[Any]) -> Array:
     """Return `x` as a contiguous (n, d_in) of `dtype`; NaN and infinity pass."""
     try:
+        if x is None:  # NumPy would make it NaN
+            raise TypeError
         rows = np.asarray(x)
         if rows.dtype.kind not in "fiubO":
             raise TypeError
@@ -421,8 +425,8 @@ def _as_rows(x: npt.ArrayLike, d_in: int, dtype: np.dtype[Any]) -> Array:
     except (TypeError, ValueError) as error:
         got = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
         raise DataError(
-            f"Network: expected x as rows of real numbers, got {got} that is not. "
-            "Convert it to numbers first."
+            f"Network: expected x of shape (n, {d_in}) as rows of real numbers, "
+            f"got {'None' if x is None else got + ' that is not'}. Convert it to numbers first."
         ) from error
     if rows.ndim != 2 or rows.shape[1] != d_in:
         advice = "Give one row a sample and one column a feature"

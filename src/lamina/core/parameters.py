@@ -94,6 +94,8 @@ def finite_copy(
         It is not.
     """
     try:
+        if value is None:  # NumPy would make it NaN
+            raise TypeError
         with np.errstate(over="ignore"):
             array = np.array(value, dtype=dtype, order="C")
     except (TypeError, ValueError) as error:
@@ -102,10 +104,13 @@ def finite_copy(
             f"Pass one of shape {shape}."
         ) from error
     if array.shape != shape:
-        raise ShapeError(
-            f"{name}: expected shape {shape}, got {array.shape}. "
-            "Weights are (d_out, d_in) a layer; transpose them if they come the other way."
-        )
+        advice = "Pass one number for each of them."
+        if len(shape) == 2:
+            advice = "Weights are (d_out, d_in) a layer"
+            advice += "; transpose them." if array.shape == shape[::-1] else "."
+        elif name.endswith("theta"):
+            advice = "Pass all parameters in one vector: W_1 row by row, b_1, W_2 and so on."
+        raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}. {advice}")
     if not np.isfinite(array).all():
         raise DataError(
             f"{name}: expected finite {dtype} numbers, got NaN or infinity. "

@@ -134,7 +134,9 @@ class NetworkSpec:
         SpecError
             If any argument is not as described.
         """
-        dims = _as_tuple(widths, "widths", "an iterable of whole numbers")
+        dims = _as_tuple(
+            widths, "widths", "an iterable of whole numbers", "a tuple such as (64, 64)"
+        )
         dims = tuple(check_count(width, "each width", _WHERE) for width in dims)
         names = (activation,) * len(dims) if isinstance(activation, str) else activation
         if isinstance(activation, str):
@@ -143,7 +145,9 @@ class NetworkSpec:
             d_in=check_count(d_in, "d_in", _WHERE),
             widths=dims,
             d_out=check_count(d_out, "d_out", _WHERE),
-            activations=_as_tuple(names, "activation", "a name or one a hidden layer"),
+            activations=_as_tuple(
+                names, "activation", "a name or one a hidden layer", 'a name such as "relu"'
+            ),
             output=output,
             skips=_as_skips(skips),
             residual=_check_flag(residual, "residual"),
@@ -269,15 +273,13 @@ class NetworkSpec:
         )
 
 
-def _as_tuple(value: object, name: str, expected: str) -> tuple[Any, ...]:
+def _as_tuple(value: object, name: str, expected: str, example: str) -> tuple[Any, ...]:
     """A tuple of an iterable, or of one whole number."""
     if isinstance(value, (int, np.integer)):
         return (value,)
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
         return tuple(value)
-    raise SpecError(
-        f"{_WHERE}: expected {name} to be {expected}, got {value!r}. Pass a tuple such as (64, 64)."
-    )
+    raise SpecError(f"{_WHERE}: expected {name} to be {expected}, got {value!r}. Pass {example}.")
 
 
 def _as_skips(skips: object) -> tuple[tuple[int, tuple[int, ...]], ...]:
@@ -294,7 +296,9 @@ def _as_skips(skips: object) -> tuple[tuple[int, tuple[int, ...]], ...]:
             check_count(layer, "each layer in skips", _WHERE),
             tuple(
                 check_count(j, "each source in skips", _WHERE, 0)
-                for j in _as_tuple(sources, f"skips[{layer}]", "an iterable of layers")
+                for j in _as_tuple(
+                    sources, f"skips[{layer}]", "an iterable of layers", "a tuple such as (0,)"
+                )
             ),
         )
         for layer, sources in skips.items()

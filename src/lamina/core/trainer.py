@@ -63,7 +63,8 @@ def train(
     max_epochs : int ≥ 1, default 100
         Passes over the rows, those before a resumption included.
     max_seconds : float > 0, optional
-        No epoch begins once so many seconds of this call have passed.
+        No epoch begins once so many seconds of this call have passed. The one under way is
+        finished, so that `epochs` of the history repeats the run: it may take an epoch longer.
     validation : float in (0, 1) or pair (x, y), optional
         Rows to score after each epoch: a share of the rows, held out at random, or others. The
         parameters of the epoch with the lowest validation loss are the result.

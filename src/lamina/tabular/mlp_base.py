@@ -26,6 +26,13 @@ from lamina.tabular.stochastic import Optimizer, fit_stochastic
 STOCHASTIC_SOLVERS = ("sgd", "adam")
 
 
+class NameOf(StrOptions):
+    """One of several names, which a message lists in the same order every time."""
+
+    def __str__(self) -> str:
+        return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"
+
+
 class NonFiniteWeightsError(DivergenceError, ValueError):
     """A fit ended with weights that are not finite; a ValueError, as scikit-learn raises."""
 
@@ -42,11 +49,11 @@ class BaseMLP(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"logistic", *ACTIVATIONS}), list, tuple],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "activation": [NameOf({"logistic", *ACTIVATIONS}), list, tuple],
+        "solver": [NameOf({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "batch_size": [NameOf({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [NameOf({"constant", "invscaling", "adaptive"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],

@@ -9,14 +9,13 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
 from lamina.core.metrics import accuracy
 from lamina.tabular.coefficients import Array
-from lamina.tabular.mlp_base import BaseMLP, store
+from lamina.tabular.mlp_base import BaseMLP, NameOf, store
 from lamina.tabular.mlp_file import from_parts
 
 
@@ -135,7 +134,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
-        "class_weight": [StrOptions({"balanced"}), dict, list, None],
+        "class_weight": [NameOf({"balanced"}), dict, list, None],
     }
 
     loss = "log_loss"

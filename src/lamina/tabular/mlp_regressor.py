@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
 from lamina.core.errors import DataError
 from lamina.core.metrics import r2
 from lamina.tabular.coefficients import Array
-from lamina.tabular.mlp_base import BaseMLP, store
+from lamina.tabular.mlp_base import BaseMLP, NameOf, store
 from lamina.tabular.mlp_file import from_parts
 
 
@@ -125,7 +124,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": [NameOf({"squared_error", "poisson"})],
     }
 
     def __init__(

@@ -102,10 +102,10 @@ class Preprocessor:
             else:
                 notes.append(f"column {column.name!r} is left out: {found}")
         if not encodings:
+            got = "the target alone" if not notes else f"none of use ({'; '.join(notes[:3])})"
             raise DataError(
-                "fit: expected at least one column to learn from, got none of use ("
-                + "; ".join(notes[:3])
-                + "). Add columns with values that differ from row to row."
+                f"fit: expected at least one column to learn from, got {got}. "
+                "Add columns with values that differ from row to row."
             )
         return cls(tuple(encodings), tuple(notes))
 

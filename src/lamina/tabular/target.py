@@ -184,7 +184,7 @@ def _fit_classes(column: Column) -> Target:
     if len(classes) < 2:
         raise DataError(
             f"fit: expected at least two classes in target {column.name!r}, got only "
-            f"{classes[0]!r}. Add rows of another class."
+            f"{classes[0]!r} in every row. Choose another column, or add rows of another class."
         )
     if len(classes) > 20 and 2 * len(classes) > text.values.size:
         number = column.kind == "number"

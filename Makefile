@@ -27,7 +27,7 @@ BUILT := $(VENV)/.built
 SUITS := import ensurepip, os, sys, sysconfig, venv; \
 	sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
 
-.PHONY: help demo test slow check format lint types arch bench docs cross asan clean
+.PHONY: help demo test slow check format lint types arch bench docs cross asan amx clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -109,7 +109,7 @@ bench: $(DEV) $(BUILT) ## time the engine against its peers
 # The kernels for arm64, checked on any machine that has the two commands.
 CROSS_CXX ?= aarch64-linux-gnu-g++
 CROSS_RUN ?= qemu-aarch64
-ENGINE := $(addprefix native/,dispatch.cpp layout.cpp model.cpp passes.cpp run.cpp threads.cpp)
+ENGINE := $(filter-out native/bindings.cpp native/kernels_%,$(wildcard native/*.cpp))
 cross: ## build the engine for arm64 and check it under an emulator
 	@mkdir -p build/cross
 	$(CROSS_CXX) -std=c++20 -O2 -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wall -Wextra -Werror \
@@ -130,6 +130,17 @@ asan: $(DEV) $(BUILT) ## the native tests under the address and undefined-behavi
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	PYTHONPATH="$(ASAN)/site:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -m pytest -p no:cacheprovider --capture=no tests/native $(PYTEST_ARGS)
+
+# The AMX kernels with their tiles in plain loops, on any machine with AVX-512-BF16; packages as for
+# asan.
+AMX := build/amx
+amx: $(DEV) $(BUILT) ## the AMX kernels' tests, their tiles emulated
+	rm -rf $(AMX)/site
+	$(PIP) install -qq --no-build-isolation --no-deps --no-compile --target $(AMX)/site \
+	  --config-settings build-dir=$(AMX)/cmake --config-settings cmake.define.LAMINA_EMULATE_AMX=ON .
+	PYTHONPATH="$(AMX)/site:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  $(BIN)/python -S -m pytest -p no:cacheprovider tests/native/test_bfloat16.py \
+	  tests/core/test_bfloat16.py $(PYTEST_ARGS)
 
 clean: ## remove everything that was made here, .venv included
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -279,14 +279,16 @@ struct PyRun {
     require(batch_size >= 1, "batch_size must be at least 1");
     require(optimizer == "adam" || optimizer == "sgd", "optimizer must be 'adam' or 'sgd'");
     for (const auto& [name, value] : hyper) {
-      static const char* const known[] = {"beta_1",     "beta_2",     "epsilon",      "epsilon_hat",
-                                          "momentum",   "nesterov",   "weight_decay", "l2",
-                                          "l2_per_row", "value_scale"};
+      static const char* const known[] = {
+          "beta_1",       "beta_2", "epsilon",    "epsilon_hat", "momentum", "nesterov",
+          "weight_decay", "l2",     "l2_per_row", "value_scale", "bfloat16"};
       if (std::find(std::begin(known), std::end(known), name) == std::end(known))
         refuse("unknown hyperparameter '" + name + "'");
       require(std::isfinite(value), "hyperparameters must be finite");
     }
     const bool adam = optimizer == "adam";
+    const bool bfloat16 = number(hyper, "bfloat16", 0) != 0;
+    require(!bfloat16 || (sizeof(T) == 4 && half_kernels()), "bfloat16 is not available here");
     return {loss_spec(loss, parameters, e.spec.output, e.d_out),
             adam ? Optimizer::kAdam : Optimizer::kSgd,
             adam ? number(hyper, "beta_1", 0.9) : number(hyper, "momentum", 0.0),
@@ -300,7 +302,8 @@ struct PyRun {
             number(hyper, "value_scale", 1),
             batch_size,
             seed,
-            n_threads};
+            n_threads,
+            bfloat16};
   }
   PyRun(Engine& e, const std::string& loss, const std::vector<double>& parameters,
         const std::string& optimizer, const std::map<std::string, double>& hyper, int batch_size,
@@ -434,6 +437,11 @@ NB_MODULE(_native, m) {
       "What this processor and its operating system offer.");
   m.def("set_isa", [](const std::string& name) {
     if (!choose_isa(name)) refuse("instruction set '" + name + "' is not available here");
+  });
+  m.def("half_isas", &available_half_isas, "Units for products in bfloat16, slowest first.");
+  m.def("half_isa", [] { return std::string(half_kernels() ? half_kernels()->name : ""); });
+  m.def("set_half_isa", [](const std::string& name) {
+    if (!choose_half_isa(name)) refuse("bfloat16 unit '" + name + "' is not available here");
   });
   m.def("map32", [](int f, const Array<const float, 1>& x, const Array<float, 1>& y) {
     map_kernel<float>(current_kernels().f32, f, x, y);

@@ -6,6 +6,10 @@
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace lamina {
 namespace {
@@ -89,6 +93,35 @@ std::string environment_isa() {
 
 std::atomic<const KernelSet*> chosen{nullptr};
 
+#if defined(LAMINA_ISA_AMX)
+// Linux hands out the tiles' 8 KiB of register state only to processes that ask for it.
+bool tiles_permitted() {
+#if defined(LAMINA_EMULATE_AMX)
+  return features().avx512_bf16;
+#elif defined(__linux__) && defined(__x86_64__)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  static const bool granted = features().amx_bf16 && features().avx512_bf16 &&
+                              syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+#endif
+
+std::vector<const HalfKernels*> usable_half() {
+  std::vector<const HalfKernels*> sets;
+#if defined(LAMINA_ISA_AVX512_BF16)
+  if (features().avx512_bf16) sets.push_back(&kernels_avx512_bf16);
+#endif
+#if defined(LAMINA_ISA_AMX)
+  if (tiles_permitted()) sets.push_back(&kernels_amx);
+#endif
+  return sets;
+}
+
+std::atomic<const HalfKernels*> chosen_half{nullptr};
+
 }  // namespace
 
 std::vector<std::string> available_isas() {
@@ -113,6 +146,34 @@ bool choose_isa(const std::string& name) {
   const KernelSet* set = find(name);
   if (set != nullptr) chosen.store(set);
   return set != nullptr;
+}
+
+std::vector<std::string> available_half_isas() {
+  std::vector<std::string> names;
+  if (current_isa() == "avx512")
+    for (const HalfKernels* set : usable_half()) names.emplace_back(set->name);
+  return names;
+}
+
+const HalfKernels* half_kernels() {
+  if (current_isa() != "avx512") return nullptr;
+  const HalfKernels* set = chosen_half.load();
+  if (set == nullptr) {
+    const auto sets = usable_half();
+    if (sets.empty()) return nullptr;
+    set = sets.back();
+    chosen_half.store(set);
+  }
+  return set;
+}
+
+bool choose_half_isa(const std::string& name) {
+  for (const HalfKernels* set : usable_half())
+    if (name == set->name) {
+      chosen_half.store(set);
+      return true;
+    }
+  return false;
 }
 
 std::string requested_isa() {

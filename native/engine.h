@@ -112,6 +112,9 @@ struct RunSpec {
   int batch_size;
   uint64_t seed;
   int n_threads;
+  // Products in bfloat16 with float32 sums and master weights; T must be float and half_kernels()
+  // (dispatch.h) not null.
+  bool bfloat16 = false;
 };
 
 template <class T>

@@ -74,6 +74,24 @@ INLINE V<T> transpose_sum(V<T>* a) {
   return a[0];
 }
 
+// log2(lanes) rounds of perfect shuffles transpose a square of registers in place.
+template <class T>
+INLINE void transpose_square(V<T>* a) {
+  constexpr int n = kLanes<T>;
+  using Lane = typename MakeSequence<n>::type;
+#pragma GCC unroll 4
+  for (int round = 1; round < n; round *= 2) {
+    V<T> b[n];
+#pragma GCC unroll 8
+    for (int i = 0; i < n / 2; ++i) {
+      b[2 * i] = interleave_low<T>(a[i], a[i + n / 2], Lane{});
+      b[2 * i + 1] = interleave_high<T>(a[i], a[i + n / 2], Lane{});
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) a[i] = b[i];
+  }
+}
+
 // ----------------------------------------------------------------------------------------------
 // products acc lives in MR x NV registers; per k: NV weight loads, MR broadcasts, MR*NV
 // multiply-adds.

@@ -59,23 +59,6 @@ double sgd(const StepArgs<T>& a, const StepCoefficients& c) {
   return l2 != T(0) ? static_cast<double>(horizontal_sum<T>(squares)) : 0.0;
 }
 
-// log2(lanes) rounds of perfect shuffles transpose a square of registers in place.
-template <class T>
-INLINE void transpose_square(V<T>* a) {
-  constexpr int n = kLanes<T>;
-  using Lane = typename MakeSequence<n>::type;
-#pragma GCC unroll 4
-  for (int round = 1; round < n; round *= 2) {
-    V<T> b[n];
-#pragma GCC unroll 8
-    for (int i = 0; i < n / 2; ++i) {
-      b[2 * i] = interleave_low<T>(a[i], a[i + n / 2], Lane{});
-      b[2 * i + 1] = interleave_high<T>(a[i], a[i + n / 2], Lane{});
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < n; ++i) a[i] = b[i];
-  }
-}
 template <class T>
 void transpose_tile(const T* w, T* wt, int k_rows, int n_columns) {
   constexpr int P = kPanel<T>, L = kLanes<T>;

@@ -22,10 +22,6 @@ std::vector<int> panel_widths(int columns, int panel) {
   return widths;
 }
 
-// Panels 4 KiB apart modulo the cache's way size would share cache sets: keep them half a way off
-// one another.
-ptrdiff_t padded_rows(int capacity) { return (capacity + 15) / 32 * 32 + 16; }
-
 }  // namespace
 
 template <class T>
@@ -78,9 +74,17 @@ Layout<T>::Layout(const Spec& spec)
   block_rows = static_cast<int>(std::clamp(rows, 64.0, 512.0)) / 16 * 16;
 }
 
+// Panels 4 KiB apart modulo the cache's way size would share cache sets: keep them half a way off
+// one another.
+template <class T>
+ptrdiff_t Buffers<T>::stride_for(int capacity) {
+  return static_cast<ptrdiff_t>((capacity + 15) / 32 * 32 + 16) * kPanel<T>;
+}
+template <class T>
+Buffers<T>::Buffers(int rows) : capacity(rows), stride(stride_for(rows)), backward(true) {}
 template <class T>
 Buffers<T>::Buffers(const Layout<T>& layout, int rows, bool with_backward)
-    : capacity(rows), stride(padded_rows(rows) * kPanel<T>), backward(with_backward) {
+    : capacity(rows), stride(stride_for(rows)), backward(with_backward) {
   auto make = [&](int columns) {
     return Aligned<T>(static_cast<size_t>(stride) * panels_of(columns, kPanel<T>));
   };
@@ -189,6 +193,12 @@ void Layout<T>::transpose(bool input_too) {
                                   a.in_widths[q], a.out_widths[p]);
     }
   if (input_too) input_transposed_stale = false;
+}
+
+template <class T>
+int Layout<T>::first_hidden_panel(const Layer<T>& layer) const {
+  const Segment& s = layer.segments.front();
+  return s.source == 0 ? s.n_panels : 0;
 }
 
 template <class T>

@@ -88,6 +88,8 @@ struct Buffers {
   Aligned<int32_t> classes;
 
   Buffers(const Layout<T>& layout, int capacity, bool backward);
+  explicit Buffers(int capacity);  // nothing allocated yet
+  static ptrdiff_t stride_for(int capacity);
 };
 
 // What one logical part of a job owns: partial gradients and small scratch.
@@ -117,6 +119,7 @@ struct Lane {
 // Dropout of one step; null outside training.
 struct DropoutKey {
   uint64_t key;
+  uint64_t of_layer(int l) const { return key + 0x9e3779b97f4a7c15ull * static_cast<uint64_t>(l); }
 };
 
 // A loss as the kernels want it: one weight and one parameter an output column.
@@ -185,6 +188,8 @@ struct Layout {
   void unpack(T* theta, const std::vector<const T*>& w, const std::vector<const T*>& bias,
               bool add) const;
   void transpose(bool input_too);
+  // Panels of x, when they come first, need no transposed copy while training.
+  int first_hidden_panel(const Layer<T>& layer) const;
 
   // The passes over rows [row0, row0 + rows) of the buffers.
   void load_rows(Buffers<T>& b, const T* x, const int32_t* index, int row0, int rows) const;

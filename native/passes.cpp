@@ -77,8 +77,7 @@ void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows,
         kernels->activate(a.activation, hp, slope, count);
       if (dropped)
         kernels->dropout(hp, slope, rows, first_row, static_cast<uint32_t>(p * P),
-                         dropout->key + 0x9e3779b97f4a7c15ull * static_cast<uint64_t>(l),
-                         a.dropout);
+                         dropout->of_layer(l), a.dropout);
       if (a.residual) kernels->add(hp, b.h[l - 1].data() + p * b.stride + at, count);
     }
     if (watch) (*watch)(l, true);

@@ -11,7 +11,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <type_traits>
 
+#include "dispatch.h"
+#include "half.h"
 #include "layout.h"
 #include "threads.h"
 
@@ -21,6 +24,7 @@ namespace {
 constexpr int kMostParts = 64;  // gradients added up at once
 // Rows of x and delta that a tile's gradient streams at a time: 32 KiB, the first cache.
 constexpr int kSplitChunk = 128;
+constexpr int kHalfSplitChunk = 512;
 
 uint64_t splitmix(uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;
@@ -63,6 +67,9 @@ struct Run<T>::State {
   std::vector<std::unique_ptr<Buffers<T>>>
       buffers;  // one a part, or one for all under the split schedule
   std::vector<std::unique_ptr<Part<T>>> parts;
+  // In bfloat16 these stand in for the layout's weights and for `buffers`.
+  std::unique_ptr<HalfLayout> half;
+  std::vector<std::unique_ptr<HalfBuffers>> half_buffers;
 
   State(Layout<T>& layout, const RunSpec& s) : a(layout), spec(s) {
     const int batch = spec.batch_size;
@@ -81,10 +88,27 @@ struct Run<T>::State {
       items.push_back({l, 0, -1});
     }
     for (int i = 0; i < n_parts; ++i) parts.push_back(std::make_unique<Part<T>>(a, !split));
-    const int rows = split ? batch : std::min(a.block_rows, (batch + n_parts - 1) / n_parts);
+    if constexpr (std::is_same_v<T, float>)
+      if (spec.bfloat16) half = std::make_unique<HalfLayout>(a, *half_kernels());
+    const int fair = (batch + n_parts - 1) / n_parts;
+    const int rows = split ? batch : std::min(block_rows(), half ? half_rows(fair) : fair);
     for (int i = 0; i < (split ? 1 : n_parts); ++i)
-      buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
+      if constexpr (std::is_same_v<T, float>) {
+        if (half)
+          half_buffers.push_back(std::make_unique<HalfBuffers>(a, rows));
+        else
+          buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
+      } else {
+        buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
+      }
     divide();
+  }
+
+  int block_rows() const { return half ? half->block_rows() : a.block_rows; }
+  // Where part i's rows of a batch begin; blocks of bfloat16 rows are not cut.
+  int first_row(int batch_rows, int64_t i) const {
+    const auto row = static_cast<int>(batch_rows * i / n_parts);
+    return half ? std::min(half_rows(row), batch_rows) : row;
   }
 
   // Contiguous shares of equal arithmetic.
@@ -111,24 +135,40 @@ struct Run<T>::State {
             const int32_t* order, int64_t first, int begin, int end, double scale, Watch& watch,
             bool ask) {
     Part<T>& own = *parts[part];
-    Buffers<T>& b = *buffers[split ? 0 : part];
     const DropoutKey key{
         splitmix(spec.seed ^ splitmix(static_cast<uint64_t>(at_step) + 0x5bd1e995u))};
     own.clear_bias_gradients();
     own.loss = 0;
     if (begin == end)
       for (auto& g : own.gradient) g.zero();
-    const int block = std::min(a.block_rows, b.capacity);
+    const int slot = split ? 0 : part;
+    const int capacity = half ? half_buffers[slot]->capacity : buffers[slot]->capacity;
+    const int block = std::min(block_rows(), capacity);
     const int blocks = (end - begin + block - 1) / block;
     for (int i = 0, row = begin; i < blocks && !watch.stopped(); ++i) {
-      const int rows = (end - begin) / blocks + (i < (end - begin) % blocks);
+      int rows = (end - begin) / blocks + (i < (end - begin) % blocks);
+      if (half) rows = std::min(half_rows((end - begin + blocks - 1) / blocks), end - row);
       const int at = split ? row : 0;
       const int32_t* index = order ? order + row : nullptr;
-      a.load_rows(b, plan.rows.x + (order ? 0 : (first + row) * a.d_in), index, at, rows);
-      a.load_targets(b, plan.rows, first + row, index, at, rows, loss.repeat);
-      a.forward_rows(b, own, at, rows, &key, static_cast<uint64_t>(row));
-      own.loss += a.loss_rows(b, own, at, rows, loss, plan.rows, scale, true);
-      a.backward_rows(b, own, at, rows, false, !split, i > 0);
+      const T* x = plan.rows.x + (order ? 0 : (first + row) * a.d_in);
+      const auto at_row = static_cast<uint64_t>(row);
+      if constexpr (std::is_same_v<T, float>)
+        if (half) {
+          HalfBuffers& b = *half_buffers[slot];
+          half->load_rows(b, x, index, at, rows);
+          a.load_targets(b.wide, plan.rows, first + row, index, at, rows, loss.repeat);
+          half->forward_rows(b, own, at, rows, &key, at_row);
+          own.loss += a.loss_rows(b.wide, own, at, rows, loss, plan.rows, scale, true);
+          half->backward_rows(b, own, at, rows, !split, i > 0);
+        }
+      if (!half) {
+        Buffers<T>& b = *buffers[slot];
+        a.load_rows(b, x, index, at, rows);
+        a.load_targets(b, plan.rows, first + row, index, at, rows, loss.repeat);
+        a.forward_rows(b, own, at, rows, &key, at_row);
+        own.loss += a.loss_rows(b, own, at, rows, loss, plan.rows, scale, true);
+        a.backward_rows(b, own, at, rows, false, !split, i > 0);
+      }
       row += rows;
       if (ask) watch.check();
     }
@@ -175,12 +215,9 @@ struct Run<T>::State {
       const ptrdiff_t at = layer.tile(p, q);
       int n_gradients = n;
       if (split) {
-        const Buffers<T>& b = *buffers[0];
         if (layer.thin)
           own.tile.zero();  // thin kernels fill their columns only, the step reads whole registers
-        for (int row = 0; row < batch_rows; row += kSplitChunk)
-          a.gradient_tile(b, l, p, q, row, std::min(kSplitChunk, batch_rows - row), own.tile.data(),
-                          row > 0);
+        tile_gradient(l, p, q, batch_rows, own.tile.data());
         gradients[0] = own.tile.data();
         n_gradients = 1;
       } else {
@@ -190,18 +227,23 @@ struct Run<T>::State {
       own.squares += kernel({layer.w.data() + at, m.m.data() + at, v, gradients, n_gradients,
                              layer.in_widths[q], layer.out_widths[p]},
                             weights);
-      if (layer.thin || q >= first_hidden_panel(layer))
+      if (half)
+        half->pack_tile(l, p, q);
+      else if (layer.thin || q >= a.first_hidden_panel(layer))
         a.kernels->transpose_tile(layer.w.data() + at, layer.wt.data() + layer.transposed(q, p),
                                   layer.in_widths[q], layer.out_widths[p]);
     }
   }
 
-  // Panels of x, when they come first, need no transposed copy while training.
-  static int first_hidden_panel(const Layer<T>& layer) {
-    int skip = 0;
-    for (const Segment& s : layer.segments)
-      if (s.source == 0 && s.first_panel == 0) skip = s.n_panels;
-    return skip;
+  // One tile's gradient over the whole batch.
+  void tile_gradient(int l, int p, int q, int batch_rows, T* tile) const {
+    const int chunk = half ? kHalfSplitChunk : kSplitChunk;
+    for (int row = 0; row < batch_rows; row += chunk) {
+      const int rows = std::min(chunk, batch_rows - row);
+      if constexpr (std::is_same_v<T, float>)
+        if (half) half->gradient_tile(*half_buffers[0], l, p, q, row, rows, tile, row > 0);
+      if (!half) a.gradient_tile(*buffers[0], l, p, q, row, rows, tile, row > 0);
+    }
   }
 };
 
@@ -279,9 +321,8 @@ struct Run<T>::Epochs {
       const double lr = plan.lr[b.epoch * n_batches + b.index];
       return s.update(part, b.rows, s.coefficients(first_step + k, lr, l2_of(b)));
     }
-    const auto share = [&](int64_t i) { return static_cast<int>(b.rows * i / s.n_parts); };
     s.pass(part, first_step + k, plan, loss, ordered ? order.data() + b.first : nullptr, b.first,
-           share(part), share(part + 1), b.scale, watch, ask);
+           s.first_row(b.rows, part), s.first_row(b.rows, part + 1), b.scale, watch, ask);
   }
 
   // Alone between two phases; returns whether there is another.
@@ -317,13 +358,18 @@ int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
   State& s = *state_;
   Epochs e(s, plan, poll);
   e.prepare(0);
+  if (s.half) s.half->pack();
   Phases phases(s.n_parts);
   run_team(s.n_parts, [&](int thread) {
+    const HalfThread tiles(s.half.get());
     phases.work(
         thread, [&](int64_t phase, int part) { e.work(phase, part, thread == 0); },
         [&](int64_t phase) { return e.follow(phase); });
   });
-  s.a.input_transposed_stale = true;
+  if (s.half)
+    s.a.transpose(true);  // the float32 copies were left as they stood
+  else
+    s.a.input_transposed_stale = true;
   if (e.watch.stopped()) throw Interrupted();
   return e.done;
 }

@@ -157,7 +157,7 @@ class Run:
     optimizer : {"adam", "sgd"}
     hyper : mapping
         adam: beta_1, beta_2, epsilon, epsilon_hat; sgd: momentum, nesterov; both: weight_decay,
-        l2, l2_per_row, value_scale. Names left out take `HYPER_DEFAULTS`.
+        l2, l2_per_row, value_scale, bfloat16. Names left out take `HYPER_DEFAULTS`.
     batch_size : int
     seed : int, 0 ≤ seed < 2**64
         Rows are shuffled, and dropout masks drawn, from the seed and the epoch alone.
@@ -281,6 +281,7 @@ HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {
         "l2": 0.0,
         "l2_per_row": False,  # True: l2 over the batch's weight, as scikit-learn's alpha
         "value_scale": 1.0,  # of the loss as reported, the l2 term apart
+        "bfloat16": False,  # True: products in bfloat16, everything else in float32
     },
     "sgd": {
         "momentum": 0.0,
@@ -289,6 +290,7 @@ HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {
         "l2": 0.0,
         "l2_per_row": False,
         "value_scale": 1.0,
+        "bfloat16": False,
     },
 }
 
@@ -361,7 +363,8 @@ def info() -> Info:
         isa=_native.isa(),
         isas=list(_native.isas()),
         n_threads=default_n_threads(),
-        precisions={"float32": True, "float64": True, "bfloat16": False},
+        precisions={"float32": True, "float64": True, "bfloat16": bfloat16_unit() is not None},
+        bfloat16_unit=bfloat16_unit(),
         features=dict(_native.features()),
         machine=platform.machine(),
         python=platform.python_version(),
@@ -381,6 +384,28 @@ def _check_isa() -> None:
 def isa() -> str:
     """Return the name of the instruction set in use."""
     return str(_native.isa())
+
+
+def bfloat16_unit() -> str | None:
+    """Return what multiplies in bfloat16 here, "amx" or "avx512_bf16"; None where nothing does."""
+    return str(_native.half_isa()) or None
+
+
+def check_bfloat16(where: str) -> None:
+    """Raise SpecError where this processor, or the instruction set chosen, has no bfloat16."""
+    if bfloat16_unit() is not None:
+        return
+    _check_isa()
+    if _native.isa() != "avx512" and "avx512" in _native.isas():
+        got = f"the instruction set {_native.isa()}, chosen by LAMINA_ISA"
+        advice = "Unset it, or pass precision=None."
+    else:
+        got = "one that has neither"
+        advice = "Pass precision=None, which follows the network's dtype."
+    raise SpecError(
+        f"{where}: expected a processor with AMX-BF16 or AVX-512-BF16 for precision='bfloat16', "
+        f"got {got}. {advice}"
+    )
 
 
 def _plain(value: object) -> str:

@@ -72,7 +72,9 @@ class History:
         Drawn from `rng`: decides the held-out rows, their order and the dropout masks.
     n_threads : int
     isa : str
-        The instruction set; same seed, data, n_threads and isa give the same bits.
+        The instruction set; same seed, data, n_threads, isa and precision give the same bits.
+    precision : str
+        "float32", "float64" or "bfloat16".
     stopped : str
         Why the run ended: "max_epochs", "max_seconds", "patience", "callback" or "interrupted"
         (Ctrl-C). LBFGS: "converged", or "line_search" where no step along its direction lowers
@@ -97,6 +99,7 @@ class History:
     isa: str = ""
     stopped: str = ""
     state: dict[str, Any] | None = None
+    precision: str = ""
 
     @property
     def epochs(self) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lamina.core.checks import as_matrix, as_weights, check_count, check_number, resolve_rng
 from lamina.core.descent import Descent
-from lamina.core.engine import default_n_threads, isa
+from lamina.core.engine import check_bfloat16, default_n_threads, isa
 from lamina.core.errors import SpecError
 from lamina.core.history import History, check_resume, state_of
 from lamina.core.lbfgs import minimise
@@ -72,8 +72,10 @@ def train(
         Stop after so many epochs without a lower validation loss.
     sample_weight : array-like (n,), not negative, optional
         A row of weight 0 counts for nothing, as if it were not there.
-    precision : {None, "float32", "float64"}, optional
-        None follows the network's dtype, and so must a name.
+    precision : {None, "float32", "float64", "bfloat16"}, optional
+        None follows the network's dtype, and so must the first two names. "bfloat16", for networks
+        of float32: products take factors of 8 bits and add up in float32 (AMX, else
+        AVX-512-BF16); parameters, moments, losses and scores stay in float32.
     callbacks : callable or iterable of callables
         Each is called with an `EpochReport` after every epoch; one that returns True stops the
         run. The network then holds that epoch's parameters.
@@ -122,7 +124,7 @@ def train(
             "Make one with lamina.Network(d_in, widths, d_out)."
         )
     chosen = resolve_optimizer(optimizer, "train")
-    _check_precision(precision, net.spec.dtype)
+    precision = _resolve_precision(precision, net.spec.dtype)
     plan = Plan(
         loss=resolve_loss(loss, net.spec.output, "train"),
         batch_size=check_count(batch_size, "batch_size", "train"),
@@ -134,6 +136,7 @@ def train(
         callbacks=_as_callbacks(callbacks),
         seed=int(resolve_rng(rng).integers(0, 2**64, dtype=np.uint64)),
         n_threads=default_n_threads(n_threads),
+        precision=precision,
     )
     rows = _as_rows(net, plan.loss, x, y, sample_weight)
     if isinstance(chosen, LBFGS):
@@ -159,13 +162,14 @@ def _train_descent(
             "batch_size": plan.batch_size,
             "n_rows": len(rows),
             "dtype": net.spec.dtype,
+            "precision": plan.precision,
             "n_params": net.n_params,
         }
         if isinstance(optimizer.lr, Schedule):
             expected["max_epochs"] = plan.max_epochs  # the schedule depends on it
         state = check_resume(resume, expected, held is not None)
         history = resume.continued()
-    history.n_threads, history.isa = plan.n_threads, isa()
+    history.n_threads, history.isa, history.precision = plan.n_threads, isa(), plan.precision
     Descent(net, rows, held, optimizer, plan, history, state).go()
     return history
 
@@ -188,10 +192,16 @@ def _train_lbfgs(
             f"train: expected dropout 0 with LBFGS, which needs a loss that does not change, "
             f"got {net.spec.dropout}. Use AdamW, or a network without dropout."
         )
+    if plan.precision == "bfloat16":
+        raise SpecError(
+            "train: expected precision None with LBFGS, whose line search needs exact losses, "
+            "got 'bfloat16'. Use AdamW or SGD, or pass precision=None."
+        )
     if optimizer.max_iter is not None:
         plan = replace(plan, max_epochs=optimizer.max_iter)
     rows, held = _split(net, rows, validation, plan)
     history = History(seed=plan.seed, n_threads=plan.n_threads, isa=isa())
+    history.precision = plan.precision
     minimise(net, rows, held, optimizer, plan, history)
     return history
 
@@ -248,22 +258,21 @@ def _patience(patience: int | None, validation: object) -> int | None:
     return check_count(patience, "patience", "train")
 
 
-def _check_precision(precision: str | None, dtype: str) -> None:
+def _resolve_precision(precision: str | None, dtype: str) -> str:
     if precision is None or precision == dtype:
-        return
-    if precision == "bfloat16":
+        return dtype
+    if precision == "bfloat16" and dtype == "float32":
+        check_bfloat16("train")
+        return precision
+    if precision in ("float32", "float64", "bfloat16"):
+        wanted = "float32" if precision == "bfloat16" else precision
         raise SpecError(
-            "train: expected precision float32 or float64, got 'bfloat16', which this version of "
-            "lamina does not have yet. Pass precision=None."
-        )
-    if precision in ("float32", "float64"):
-        raise SpecError(
-            f"train: expected precision {dtype!r}, the network's dtype, got {precision!r}. "
-            f"Make the network with dtype={precision!r}, or pass precision=None."
+            f"train: expected a network of dtype {wanted!r} for precision={precision!r}, got "
+            f"{dtype!r}. Make the network with dtype={wanted!r}, or pass precision=None."
         )
     raise SpecError(
-        f"train: expected precision None, 'float32' or 'float64', got {precision!r}. "
-        "Pass None to follow the network's dtype."
+        "train: expected precision None, 'float32', 'float64' or 'bfloat16', "
+        f"got {precision!r}. Pass None to follow the network's dtype."
     )
 
 

@@ -50,6 +50,7 @@ class Plan:
     callbacks: tuple[Callback, ...]
     seed: int
     n_threads: int
+    precision: str = "float32"
 
 
 def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

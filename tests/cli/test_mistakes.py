@@ -114,7 +114,7 @@ def test_a_wrong_name(args: list[str], said: str, folder: Path) -> None:
         ("a,y\n" + "".join(f"5,{i % 2}\n" for i in range(40)), "all its values are the same"),
         ("a,y\n" + "".join(f"{i},name {i}\n" for i in range(40)), "that repeat, got 40 different"),
         ("a,y\n" + "".join(f"{i},2020-01-{i + 1:02}\n" for i in range(30)), "got date values"),
-        ("a,y\n1,no\n", "expected at least two classes"),
+        ("a,y\n" + "1,no\n" * 11, "expected at least two classes"),
     ],
 )
 def test_a_table_that_cannot_be_learnt(table: str, said: str, folder: Path) -> None:

@@ -230,3 +230,36 @@ def test_any_bytes_read_or_raise_data_error(
     path.write_bytes(content)
     with contextlib.suppress(DataError):
         assert read_table(path).n_rows > 0
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ('"age, years";city', ("age, years", "city")),
+        ('"age, in, years";"a;b";city', ("age, in, years", "a;b", "city")),
+        ('"age; years",city', ("age; years", "city")),
+        ('"age\n, years";city', ("age\n, years", "city")),
+        ('"say ""x, y, z""";city', ('say "x, y, z"', "city")),
+        ("age,city", ("age", "city")),
+    ],
+)
+def test_a_separator_inside_quotes_separates_nothing(
+    tmp_path: Path, header: str, names: tuple[str, ...]
+) -> None:
+    mark = "," if header.endswith(",city") else ";"
+    row = mark.join(["31"] * len(names))
+    assert read_table(write(tmp_path / "t.csv", f"{header}\n{row}\n")).names == names
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_mark_at_the_beginning_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    table = read_table(write(tmp_path / "t.csv", "größe,city\n31,Łódź\n".encode(encoding)))
+    assert table.names == ("größe", "city")
+    assert values_of(table, "city") == ["Łódź"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "latin-1"])
+def test_an_encoding_without_a_mark_is_refused_with_advice(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / "t.csv", "größe,city\n31,x\n".encode(encoding))
+    with pytest.raises(DataError, match=r"expected UTF-8 text, got another encoding. Save it as"):
+        read_table(path)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lamina.tabular.target import Task
 
 
+FEW_ROWS = 50  # an accuracy of fewer is known to no better than 14 %, at 95 % confidence
+
+
 class Widths(click.ParamType[tuple[int, ...]]):
     """Widths of hidden layers: whole numbers with commas, or "none"."""
 
@@ -65,6 +68,12 @@ class FiniteRange(click.FloatRange):
 @click.command("fit", epilog="Example: lamina fit people.csv --target income --out income.lamina")
 @click.argument("table")
 @click.option("--target", required=True, metavar="COLUMN", help="The column to predict.")
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column not to learn from, such as an identifier; may be repeated.",
+)
 @click.option(
     "--out",
     metavar="FILE",
@@ -116,6 +125,7 @@ class FiniteRange(click.FloatRange):
 def command(
     table: str,
     target: str,
+    drop: tuple[str, ...],
     out: str | None,
     task: Task | None,
     test_size: float,
@@ -143,7 +153,7 @@ def command(
     from lamina.tabular.model import fit
     from lamina.tabular.table import read_table
 
-    rows = read_table(table)
+    rows = _without(read_table(table), drop, target)
     training, test, described_task = _split(rows, target, task, test_size, seed)
     score_name = "accuracy" if described_task == "classification" else "R2"
     with TrainingProgress(score_name, max_seconds, quiet or as_json) as progress:
@@ -181,18 +191,39 @@ def _default_out(table: str) -> str:
     return "model.lamina" if table == "-" else f"{Path(table).stem}.lamina"
 
 
+def _without(rows: Table, drop: tuple[str, ...], target: str) -> Table:
+    """Return the table without the columns to drop; `DataError` if it has no such column."""
+    from lamina.core.errors import DataError
+
+    for name in dict.fromkeys(drop):
+        if name == target:
+            raise DataError(
+                f"fit: expected --drop to name other columns than the target, got {name!r}. "
+                "Leave it out."
+            )
+        rows.column(name, "fit --drop")
+        rows = rows.without(name)
+    return rows
+
+
 def _split(
     rows: Table, target: str, task: Task | None, test_size: float, seed: int
 ) -> tuple[Table, Table | None, Task]:
     """Return the rows to train on, those to test on if any, and the task."""
     import numpy as np
 
-    from lamina.tabular.model import split_rows, with_target
+    from lamina.core.errors import DataError
+    from lamina.tabular.model import LEAST_ROWS, split_rows, with_target
     from lamina.tabular.target import Target
 
     kept, column = with_target(rows, target, "fit")
     if kept.n_rows < rows.n_rows:
         note(f"{rows.n_rows - kept.n_rows:,} rows without a target are left out.")
+    if kept.n_rows < LEAST_ROWS:
+        raise DataError(
+            f"fit: expected at least {LEAST_ROWS} rows with a target, got {kept.n_rows}. Add rows: "
+            "from so few nothing can be learnt that a score could show."
+        )
     # The task is found from all rows, so that it does not depend on how they are split.
     found = Target.fit(column, task).task
     held = split_rows(column, found, test_size, np.random.default_rng([seed, 1]))
@@ -216,6 +247,8 @@ def _summarise(model: TableModel, report: dict[str, Any]) -> None:
     rows.append(f"{report['n_test_rows']:,} test")
     pairs.append(("rows", ", ".join(rows)))
     pairs.append(("epochs", _epochs(training)))
+    if 0 < report["n_test_rows"] < FEW_ROWS:
+        note(f"the test score is of {report['n_test_rows']} rows only: much of it is chance.")
     for name, value in report["test_scores"].items():
         pairs.append((f"test {SCORE_NAMES[name]}", score_text(name, value)))
     if not report["test_scores"]:

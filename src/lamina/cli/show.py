@@ -87,18 +87,35 @@ def _encoding(encoding: Encoding) -> str:
     return text + (", may be missing" if encoding.missing else "")
 
 
+TRAINING_NAMES = {
+    "n_rows": "rows",
+    "n_rows_left_out": "rows without a target",
+    "n_validation": "validation rows",
+    "best_epoch": "best epoch",
+    "stopped": "ended by",
+    "n_threads": "threads",
+    "isa": "instruction set",
+}
+ENDINGS = {
+    "max_epochs": "the number of epochs",
+    "max_seconds": "the time limit",
+    "patience": "no lower validation loss",
+}
+
+
 def _training(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = []
     for name, value in summary.items():
+        called = TRAINING_NAMES.get(name, name.replace("_", " "))
         if name == "validation" and isinstance(value, dict):
             for score, number in value.items():
                 pairs.append((f"validation {SCORE_NAMES.get(score, score)}", f"{number:.4g}"))
         elif name == "best_epoch" and value is not None:
-            pairs.append(
-                ("best epoch", str(value + 1))
-            )  # people count from 1, as fit's summary does
+            pairs.append((called, str(value + 1)))  # people count from 1, as fit's summary does
+        elif name == "stopped":
+            pairs.append((called, ENDINGS.get(value, str(value))))
         elif isinstance(value, float):
-            pairs.append((name.replace("_", " "), f"{value:.4g}"))
+            pairs.append((called, f"{value:.4g}"))
         elif value is not None:
-            pairs.append((name.replace("_", " "), str(value)))
+            pairs.append((called, f"{value:,}" if name.startswith("n_") else str(value)))
     return pairs

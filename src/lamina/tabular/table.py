@@ -12,7 +12,9 @@ pyarrow reads the files and is imported when the first file is read, not before.
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -149,7 +151,8 @@ def read_table(source: str | Path, *, text_columns: Collection[str] = ()) -> Tab
     source : str or Path
         A ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl`` (also ``.ndjson``) or ``.feather`` (also
         ``.arrow``) file, or "-" for CSV from standard input. The extension decides the format.
-        CSV separated by semicolons or tabs is recognised by its first line.
+        CSV is UTF-8, or UTF-16 with its mark; semicolons or tabs between the fields are recognised
+        by the first line.
     text_columns : names
         Columns of a CSV file to read as text whatever they look like: a model that learnt "007"
         as text must not meet the number 7.
@@ -237,17 +240,29 @@ def _first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:160].rstrip(". ")
 
 
+def _as_utf8(data: bytes) -> bytes:
+    """Return text as UTF-8: what spreadsheets call Unicode, UTF-16, begins with a mark."""
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    for mark, encoding in marks.items():
+        if data.startswith(mark):
+            return data.decode(encoding).encode()
+    if b"\0" in data[:256]:
+        raise UnicodeError("zero bytes, as UTF-16 without its mark has")
+    return data
+
+
 def _read_csv(
     file: pa.NativeFile, text_columns: Collection[str], delimiter: str | None = None
 ) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv
 
-    data = file.read()
+    data = _as_utf8(file.read())
     if delimiter is None:
-        header = data[: max(data.find(b"\n"), 0) or None]
-        found = [d for d in (b",", b";", b"\t") if d in header]
-        delimiter = found[0].decode() if found else ","
+        header = re.match(rb'(?:"[^"]*"|[^"\n])*', data)
+        plain = re.sub(rb'"[^"]*"', b"", header[0] if header else b"")  # what is quoted is a name
+        delimiter = max((b",", b";", b"\t"), key=plain.count).decode()
     table = csv.read_csv(
         pa.BufferReader(data),
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),

@@ -94,6 +94,6 @@ def test_show_speaks_in_words(tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["show", str(tmp_path / "m.lamina")]).stdout
     training = shown.split("training\n")[1]
     assert "_" not in training
-    assert "n rows" not in training
+    assert "  n rows" not in training
     assert "ended by" in training
     assert "the number of epochs" in training

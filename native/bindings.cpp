@@ -401,7 +401,7 @@ void map_kernel(const Kernels<T>* kernels, int function, const Array<const T, 1>
                 const Array<T, 1>& y) {
   constexpr size_t kPad = 64 / sizeof(T);
   require(x.shape(0) == y.shape(0), "x and y differ in length");
-  require(function >= 0 && function <= 10, "unknown function");
+  require(function >= 0 && function <= 11, "unknown function");
   alignas(64) T in[kPad], out[kPad];
   for (size_t i = 0; i < x.shape(0); i += kPad) {
     const size_t n = std::min(kPad, x.shape(0) - i);

@@ -205,7 +205,7 @@ void output_unit(Output output, T* z, ptrdiff_t stride, int rows, int columns) {
     each_register(z, stride, columns, [&](int, T* p) INLINE_LAMBDA {
       const V<T> x = load(p);
       if (output == kOutSigmoid) store(p, vsigmoid<T>(x));
-      if (output == kOutExp) store(p, vexp<T>(x));
+      if (output == kOutExp) store(p, vexp_wide<T>(x));
       if (output == kOutStep) store(p, activation<T, kStep>(x).h);
     });
   }
@@ -246,7 +246,7 @@ INLINE LossAndSlope<T> element_loss(const LossArgs<T>& a, V<T> z, V<T> y, V<T> l
     return {vlog1p_unit<T>(vexp<T>(-vabs<T>(z))) + (z < zero ? zero : z) - z * y,
             vsigmoid<T>(z) - y};
   if (a.loss == kPoisson) {
-    const V<T> p = vexp<T>(z);
+    const V<T> p = vexp_wide<T>(z);
     return {p - y * z, p - y};
   }
   V<T> p = z, slope = splat<T>(1);
@@ -254,7 +254,7 @@ INLINE LossAndSlope<T> element_loss(const LossArgs<T>& a, V<T> z, V<T> y, V<T> l
     p = vsigmoid<T>(z);
     slope = p * (T(1) - p);
   } else if (a.output == kOutExp) {
-    p = slope = vexp<T>(z);
+    p = slope = vexp_wide<T>(z);
   } else if (a.output == kOutStep) {
     p = activation<T, kStep>(z).h;
     slope = zero;

@@ -144,6 +144,9 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
       case 10:
         b = inverse_root_plus(a, T(0));
         break;
+      case 11:
+        b = vexp_wide<T>(a);
+        break;
     }
     store(y + i, b);
   }

@@ -19,6 +19,7 @@ struct Lanes<float> {
   static constexpr uint32_t kOneBits = 0x3f800000u;
   static constexpr float kMagic = 12582912.0f;                  // 1.5 * 2^23: rounds to integer
   static constexpr float kExpLow = -87.33f, kExpHigh = 88.37f;  // 2^-126 ... 2^127.49
+  static constexpr float kExpZero = -104.f, kExpInfinity = 89.f;
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kPi1 = 3.140625f, kPi2 = 0.0009670257568359375f;
   static constexpr float kPi3 = 6.2771141529083251953e-7f, kPi4 = 1.2154201256553420e-10f;
@@ -35,6 +36,7 @@ struct Lanes<double> {
   static constexpr uint64_t kOneBits = 0x3ff0000000000000ull;
   static constexpr double kMagic = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double kExpLow = -708.39, kExpHigh = 709.43;
+  static constexpr double kExpZero = -746., kExpInfinity = 710.;
   static constexpr double kLn2High = 6.93147180369123816490e-1,
                           kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kPi1 = 3.1415926218032836914, kPi2 = 3.1786509424591713469e-08;
@@ -126,6 +128,25 @@ template <class T>
 INLINE V<T> vexp(V<T> x) {
   const ExpParts<T> e = exp_parts<T>(x);
   return e.two_n + e.two_n * e.expm1_r;
+}
+// e^x wherever it is a number: 2 ULP, infinite above and 0 below the range of normal numbers. Its
+// 2^n is two factors, because 2^128 and 2^-127 are out of reach of one. What users see as e^x is
+// this; inside a quotient, where saturation changes nothing, vexp is cheaper.
+template <class T>
+INLINE V<T> vexp_wide(V<T> x) {
+  using L = Lanes<T>;
+  x = clamp<T>(x, L::kExpZero, L::kExpInfinity);
+  const V<T> t = x * T(1.4426950408889634074) + L::kMagic;
+  const V<T> n = t - L::kMagic;
+  V<T> r = x - n * L::kLn2High;
+  r = r - n * L::kLn2Low;
+  const U<T> magic_bits = reinterpret_cast<U<T>>(splat<T>(L::kMagic));
+  const S<T> whole = reinterpret_cast<S<T>>(reinterpret_cast<U<T>>(t) - magic_bits);
+  const U<T> half = reinterpret_cast<U<T>>(whole >> 1);
+  const U<T> rest = reinterpret_cast<U<T>>(whole) - half;
+  const V<T> first = reinterpret_cast<V<T>>((half << L::kMantissa) + L::kOneBits);
+  const V<T> second = reinterpret_cast<V<T>>((rest << L::kMantissa) + L::kOneBits);
+  return (first + first * (r + r * r * exp_tail(r))) * second;
 }
 // e^x - 1: 3 ULP.
 template <class T>

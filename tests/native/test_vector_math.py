@@ -12,6 +12,8 @@ from lamina import _native
 mpmath.mp.dps = 40
 
 LIMITS = {np.float32: (-87.3, 88.3), np.float64: (-708.3, 709.4)}
+# All x whose e^x is a normal number.
+WHOLE = {np.float32: (-87.336, 88.7228), np.float64: (-708.396, 709.7827)}
 FUNCTIONS = {  # name: (index in the kernels' map, exact function, range, bound in ULP)
     "exp": (0, mpmath.exp, None, 2.0),
     "expm1": (1, mpmath.expm1, (-30.0, 80.0), 3.0),
@@ -21,6 +23,7 @@ FUNCTIONS = {  # name: (index in the kernels' map, exact function, range, bound 
     "tanh": (5, mpmath.tanh, (-30.0, 30.0), 4.0),
     "softplus": (6, lambda v: mpmath.log1p(mpmath.exp(v)), (-60.0, 60.0), 4.0),
     "normal_cdf": (7, mpmath.ncdf, (-1.0, 9.0), 8.0),
+    "exp, all of it": (11, mpmath.exp, "whole", 2.0),
     "inverse_sqrt": (10, lambda v: 1 / mpmath.sqrt(v), (1e-20, 1e20), 3.0),
 }
 
@@ -63,7 +66,8 @@ def ulps(actual, exact, dtype):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_is_within_its_stated_ulp(isa, name, dtype):
     index, exact, bounds, limit = FUNCTIONS[name]
-    x = samples(dtype, *(bounds or LIMITS[dtype]))
+    bounds = {None: LIMITS, "whole": WHOLE}.get(bounds, {dtype: bounds})[dtype]
+    x = samples(dtype, *bounds)
     y = apply(index, x)
     errors = ulps(y, [exact(mpmath.mpf(float(v))) for v in x], dtype)
     worst = int(np.argmax(errors))
@@ -92,3 +96,13 @@ def test_tails_saturate_and_nan_stays_nan(isa, dtype):
     np.testing.assert_array_equal(apply(5, far)[:4], [1, -1, 1, -1])
     for index in range(8):
         assert np.isnan(apply(index, far)[4]), f"function {index}"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_whole_exponential_overflows_to_infinity_and_ends_in_zero(isa, dtype):
+    highest, lowest = np.log(np.finfo(dtype).max), np.log(np.finfo(dtype).tiny)
+    x = np.array([highest * 1.0001, 1e4, np.inf, lowest * 1.2, -1e4, -np.inf, np.nan, 0], dtype)
+    y = apply(11, x)
+    np.testing.assert_array_equal(y, [np.inf, np.inf, np.inf, 0, 0, 0, np.nan, 1])
+    edge = np.array([highest * (1 - 4 * np.finfo(dtype).eps)], dtype)
+    assert np.isfinite(apply(11, edge)).all()

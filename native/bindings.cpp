@@ -1,6 +1,9 @@
-// The only file that knows Python. Arrays come in exactly the right type and layout or not at all
+// Networks and runs for Python; bindings_*.cpp are its neighbours, and no other file knows Python.
+// Arrays come in exactly the right type and layout or not at all
 // (noconvert: nanobind would silently narrow float64); sizes and ids are checked here, once, and
 // trusted below.
+#include "bindings.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
@@ -23,28 +26,9 @@
 #include "engine.h"
 #include "threads.h"
 
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace lamina {
 namespace {
 
-template <class E, int Dimensions>
-using Array = nb::ndarray<E, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
-
-[[noreturn]] void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
-void require(bool condition, const char* message) {
-  if (!condition) refuse(message);
-}
-
-const std::map<std::string, Activation> kActivations = {
-    {"identity", kIdentity},  {"step", kStep},
-    {"sigmoid", kSigmoid},    {"tanh", kTanh},
-    {"relu", kRelu},          {"leaky_relu", kLeakyRelu},
-    {"softplus", kSoftplus},  {"gelu", kGelu},
-    {"gelu_tanh", kGeluTanh}, {"silu", kSilu},
-    {"selu", kSelu},          {"mish", kMish},
-    {"sine", kSine},          {"squared_relu", kSquaredRelu}};
 const std::map<std::string, Output> kOutputs = {{"identity", kOutIdentity},
                                                 {"sigmoid", kOutSigmoid},
                                                 {"softmax", kOutSoftmax},
@@ -58,14 +42,6 @@ const std::map<std::string, Loss> kLosses = {{"squared_error", kSquared},
                                              {"cross_entropy", kCrossEntropy},
                                              {"poisson", kPoisson}};
 
-template <class Value>
-Value look_up(const std::map<std::string, Value>& names, const std::string& name,
-              const char* what) {
-  const auto found = names.find(name);
-  if (found == names.end()) refuse(std::string("unknown ") + what + " '" + name + "'");
-  return found->second;
-}
-
 LossSpec loss_spec(const std::string& name, const std::vector<double>& parameters, Output output,
                    int d_out) {
   const Loss loss = look_up(kLosses, name, "loss");
@@ -77,32 +53,6 @@ LossSpec loss_spec(const std::string& name, const std::vector<double>& parameter
   require(loss != kPinball || (!parameters.empty() && d_out % parameters.size() == 0),
           "pinball needs d_out to be a multiple of its levels");
   return {loss, parameters};
-}
-
-// Ctrl-C is looked for from the calling thread every 50 ms; a signal's exception waits in `raised`.
-struct Signals {
-  bool raised = false;
-  Poll poll() {
-    return [this] {
-      nb::gil_scoped_acquire gil;
-      raised = PyErr_CheckSignals() != 0;
-      return raised;
-    };
-  }
-};
-// Runs native work without the GIL; turns a stop that a signal asked for into that signal's
-// exception.
-template <class F>
-auto without_gil(F work) {
-  Signals signals;
-  const Poll poll = signals.poll();
-  try {
-    nb::gil_scoped_release release;
-    return work(poll);
-  } catch (const Interrupted&) {
-    if (signals.raised) throw nb::python_error();
-    throw;
-  }
 }
 
 using LayerTuple = std::tuple<int, std::string, std::vector<int>, bool, double>;
@@ -420,6 +370,7 @@ NB_MODULE(_native, m) {
   m.doc() = "lamina's engine. Use it through lamina.core.engine only.";
   bind<float>(m, "Engine32", "Run32");
   bind<double>(m, "Engine64", "Run64");
+  bind_grouped(m);
   m.def("isa", &current_isa, "The instruction set in use for new engines.");
   m.def("isas", &available_isas, "Those this build and processor have, slowest first.");
   m.def(

@@ -142,6 +142,16 @@ struct Kernels {
                  ptrdiff_t stride);
   void (*map)(int function, const T* x, T* y,
               ptrdiff_t count);  // vector mathematics, for its tests
+  // Grouped products (kernels_grouped.h says what each does).
+  void (*load_tile)(const T* w, ptrdiff_t ld, int rows, int columns, T* tile);
+  void (*load_tile_turned)(const T* w, ptrdiff_t ld, int rows, int columns, T* tile);
+  void (*gate)(Activation, T* g, T* u, T* h, bool keep, ptrdiff_t count);
+  void (*multiply)(T* y, const T* a, const T* b, ptrdiff_t count);
+  void (*column_sums)(const T* y, int rows, T* sums);
+  void (*weigh_rows)(T* y, const T* o, const T* share, int rows, int columns, ptrdiff_t stride,
+                     T* dots);
+  void (*combine)(const T* const* rows, const ptrdiff_t* strides, const T* share, int top_k,
+                  int columns, T* out);
 };
 
 struct KernelSet {

@@ -152,6 +152,8 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
   }
 }
 
+#include "kernels_grouped.h"
+
 template <class T>
 constexpr Kernels<T> table() {
   return {gemm<T>,
@@ -169,7 +171,14 @@ constexpr Kernels<T> table() {
           adam<T>,
           sgd<T>,
           gather<T>,
-          map<T>};
+          map<T>,
+          load_tile<T>,
+          load_tile_turned<T>,
+          gate<T>,
+          multiply<T>,
+          column_sums<T>,
+          weigh_rows<T>,
+          combine<T>};
 }
 const Kernels<float> table_f32 = table<float>();
 const Kernels<double> table_f64 = table<double>();

@@ -135,6 +135,16 @@ def test_ratios_are_taken_within_a_round(module: Any) -> None:
     assert engines["torch"]["min"] == 1.0
 
 
+def test_grouped_products_agree_with_the_loop_they_are_timed_against(tmp_path: Path) -> None:
+    out = tmp_path / "grouped.json"
+    cases = ("--cases", "many-experts-few-tokens,one-token", "--rounds", 1, "--threads", 1)
+    done = script("grouped.py", *cases, "--out", out)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(out.read_text(encoding="utf-8"))["cases"]
+    assert (first["n_experts"], second["gated"]) == (64, True)
+    assert first["forward"]["ratio"] > 0
+
+
 @pytest.mark.parametrize("check", [0.0, 0.5, float("nan")])
 def test_an_engine_that_did_other_work_is_found_out(module: Any, check: float) -> None:
     summary, workloads = module("timing.summary"), module("timing.workloads")

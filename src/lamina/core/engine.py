@@ -271,6 +271,15 @@ class Run:
         self.native.set_state(contiguous(m, self.dtype), contiguous(v, self.dtype), step)
 
 
+def make_grouped(
+    n_experts: int, d_in: int, layers: Sequence[tuple[int, str, bool]], dtype: np.dtype[Any]
+) -> Any:
+    """Return the native products of `core/grouped.py` for layers (d_out, activation, gated)."""
+    _check_isa()
+    native = _native.Grouped64 if dtype == np.float64 else _native.Grouped32
+    return native(n_experts, d_in, list(layers))
+
+
 HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {
     "adam": {
         "beta_1": 0.9,

@@ -1,0 +1,235 @@
+"""Grouped products against PyTorch's autograd in float64: every ISA, odd sizes, idle experts."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from tests.tolerances import assert_close, assert_same_bits, rounding
+
+from lamina import _native
+from lamina.core.functions import ACTIVATIONS
+from lamina.core.grouped import ExpertFeedForward, Experts, ExpertWeights, GroupedLinear
+
+DTYPES = ["float32", "float64"]
+TORCH_ACTIVATIONS = {
+    "identity": lambda z: z,
+    "relu": torch.relu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+    "tanh": torch.tanh,
+}
+
+
+@pytest.fixture(params=_native.isas())
+def isa(request):
+    before = _native.isa()
+    _native.set_isa(request.param)
+    yield request.param
+    _native.set_isa(before)
+
+
+def draw(rng, *shape):
+    """Normal numbers that float32 holds exactly."""
+    return rng.normal(size=shape).astype(np.float32).astype(np.float64)
+
+
+def make_weights(rng, n_experts, d_in, layers, bias=True):
+    weights = []
+    for d_out, _, gated in layers:
+        cube = [draw(rng, n_experts, d_out, d_in) / 4 for _ in range(2)]  # a power of two: exact
+        plane = [draw(rng, n_experts, d_out) if bias else None for _ in range(2)]
+        weights.append(
+            ExpertWeights(cube[0], plane[0], *((cube[1], plane[1]) if gated else (None, None)))
+        )
+        d_in = d_out
+    return weights
+
+
+def by_torch(layers, weights, x, experts, share, grad_y):
+    """y and all gradients, one row and one expert at a time."""
+    leaf = lambda a: None if a is None else torch.tensor(a, requires_grad=True)  # noqa: E731
+    tensors = [[leaf(a) for a in layer] for layer in weights]
+    x, share = leaf(x), leaf(share)
+    rows = []
+    for t, chosen in enumerate(experts):
+        total = torch.zeros(layers[-1][0], dtype=torch.float64)
+        for k, e in enumerate(chosen):
+            h = x[t]
+            for (weight, bias, gate, gate_bias), (_, activation, _) in zip(
+                tensors, layers, strict=True
+            ):
+                z = weight[e] @ h + (0 if bias is None else bias[e])
+                phi = TORCH_ACTIVATIONS[activation]
+                if gate is None:
+                    h = phi(z)
+                else:
+                    h = phi(gate[e] @ h + (0 if gate_bias is None else gate_bias[e])) * z
+            total = total + share[t, k] * h
+        rows.append(total)
+    y = torch.stack(rows) if rows else (x.sum() + share.sum()) * torch.zeros(0, layers[-1][0])
+    y.backward(torch.tensor(grad_y))
+    zero = lambda a: np.zeros(a.shape) if a.grad is None else a.grad.numpy()  # noqa: E731
+    grads = [[None if a is None else zero(a) for a in layer] for layer in tensors]
+    return y.detach().numpy(), zero(x), zero(share), grads
+
+
+SHAPES = [  # (n_experts, d_in, layers, n, top_k): panels that end early, more experts than rows
+    (3, 17, [(33, "gelu", False), (40, "identity", False)], 29, 2),
+    (4, 70, [(9, "silu", True), (70, "identity", False)], 21, 3),
+    (9, 5, [(31, "relu", False), (3, "identity", False)], 4, 1),
+    (2, 300, [(65, "relu", False)], 33, 1),
+    (2, 33, [(290, "silu", True)], 15, 2),
+    (1, 64, [(32, "tanh", False), (64, "gelu", True), (1, "identity", False)], 40, 1),
+    (5, 1, [(1, "identity", False)], 16, 5),
+    (3, 4, [(6, "gelu", False), (4, "identity", False)], 0, 2),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_forward_and_backward_match_pytorch(isa, shape, dtype, bias):
+    n_experts, d_in, layers, n, top_k = shape
+    rng = np.random.default_rng(0)
+    weights = make_weights(rng, n_experts, d_in, layers, bias)
+    x, share, grad_y = draw(rng, n, d_in), draw(rng, n, top_k), draw(rng, n, layers[-1][0])
+    ids = rng.integers(0, n_experts, (n, top_k))
+    y, grad_x, grad_share, grads = by_torch(layers, weights, x, ids, share, grad_y)
+
+    experts = Experts(n_experts, d_in, layers, dtype=dtype)
+    ours, passed = experts.forward(weights, x, experts=ids, share=share)
+    got = experts.backward(passed, grad_y)
+    fan_in = max(d_in, 64, *(d for d, _, _ in layers)) if dtype == "float64" else 1
+    tolerance = 1e-5 if dtype == "float32" else rounding(np.float64, fan_in)
+    assert_close(ours, y, tolerance, "y")
+    assert_same_bits(experts(experts.pack(weights), x, experts=ids, share=share), ours)
+    assert_close(got.x, grad_x, tolerance, "grad_x")
+    assert_close(got.share, grad_share, tolerance, "grad_share")
+    for layer, expected in zip(got.weights, grads, strict=True):
+        for name, a, e in zip(ExpertWeights._fields, layer, expected, strict=True):
+            assert (a is None) == (e is None), name
+            if e is not None:
+                assert_close(a, e, tolerance, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("gated", [False, True])
+def test_every_activation_matches_its_formula(isa, activation, gated):
+    rng = np.random.default_rng(1)
+    f = ACTIVATIONS[activation]
+    weights = make_weights(rng, 1, 5, [(35, activation, gated)])
+    (w, b, g, c), x, grad_y = weights[0], draw(rng, 20, 5), draw(rng, 20, 35)
+    layer = GroupedLinear(1, 5, 35, activation=activation, gated=gated, dtype="float64")
+    y, passed = layer.forward(weights, x, offsets=[0, 20])
+    got = layer.backward(passed, grad_y).weights[0]
+    z = x @ w[0].T + b[0]
+    inner = x @ g[0].T + c[0] if gated else z
+    factor, slope = (z if gated else 1.0), grad_y * f.derivative(inner)
+    tolerance = rounding(np.float64, 64)
+    assert_close(y, f.value(inner) * factor, tolerance)
+    if activation == "step":
+        slope = np.zeros_like(slope)
+    assert_close((got.gate if gated else got.weight)[0], (slope * factor).T @ x, tolerance)
+    if gated:
+        assert_close(got.weight[0], (grad_y * f.value(inner)).T @ x, tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "counts", [(0, 0, 700), (1, 699, 0), (505, 0, 195), (0, 1, 1), (3, 2, 1)], ids=str
+)
+def test_sorted_rows_of_uneven_experts(isa, counts, dtype):
+    rng = np.random.default_rng(2)
+    n, offsets = sum(counts), np.concatenate([[0], np.cumsum(counts)])
+    weights = make_weights(rng, 3, 40, [(70, "relu", False)])
+    x, grad_y = draw(rng, n, 40), draw(rng, n, 70)
+    layer = GroupedLinear(3, 40, 70, activation="relu", dtype=dtype)
+    y, passed = layer.forward(weights, x, offsets=offsets)
+    got = layer.backward(passed, grad_y)
+    tolerance = 1e-5 if dtype == "float32" else rounding(np.float64, 700)
+    w, b = weights[0].weight, weights[0].bias
+    for e, (i, j) in enumerate(itertools.pairwise(offsets)):
+        z = x[i:j] @ w[e].T + b[e]
+        delta = grad_y[i:j] * (z > 0)
+        assert_close(y[i:j], np.maximum(z, 0), tolerance)
+        assert_close(got.x[i:j], delta @ w[e], tolerance)
+        assert_close(got.weights[0].weight[e], delta.T @ x[i:j], tolerance)
+        assert_close(got.weights[0].bias[e], delta.sum(0), tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_rows_bits_depend_on_nothing_but_the_row(isa, dtype, gated):
+    rng = np.random.default_rng(3)
+    n, d, d_ff, e, k = 1200, 37, 70, 3, 2
+    ffn = ExpertFeedForward(e, d, d_ff, activation="silu", gated=gated, dtype=dtype)
+    weights = make_weights(rng, e, d, ffn.layers)
+    x, share, grad_y = (draw(rng, n, m).astype(dtype) for m in (d, k, d))
+    ids = rng.integers(0, e, (n, k))
+    pack = ffn.pack(weights)
+
+    def learn(rows, n_threads):
+        y, passed = ffn.forward(
+            weights, x[rows], experts=ids[rows], share=share[rows], n_threads=n_threads
+        )
+        return y, ffn.backward(passed, grad_y[rows], n_threads=n_threads)
+
+    everything = np.arange(n)
+    y, grads = learn(everything, 1)
+    for n_threads in (2, 3):
+        again, grads_again = learn(everything, n_threads)
+        assert_same_bits(again, y)
+        assert_same_bits(grads_again.x, grads.x)
+        assert_same_bits(grads_again.share, grads.share)
+        assert_same_bits(grads_again.weights[0].weight, grads.weights[0].weight)
+        assert_same_bits(grads_again.weights[1].bias, grads.weights[1].bias)
+    for rows in ([7], [5, 4, 1199, 3], rng.permutation(n)[:611]):
+        some, grads_some = learn(rows, 2)
+        assert_same_bits(some, y[rows])
+        assert_same_bits(grads_some.x, grads.x[rows])
+        assert_same_bits(grads_some.share, grads.share[rows])
+        part = ffn(pack, x[rows], experts=ids[rows], share=share[rows], n_threads=1)
+        assert_same_bits(part, y[rows])
+
+
+def test_a_row_of_nan_harms_no_other(isa):
+    rng = np.random.default_rng(4)
+    ffn = ExpertFeedForward(2, 6, 9)
+    pack = ffn.pack(make_weights(rng, 2, 6, ffn.layers))
+    x, ids = draw(rng, 30, 6), rng.integers(0, 2, (30, 2))
+    clean = ffn(pack, x, experts=ids)
+    x[11] = np.nan
+    y = ffn(pack, x, experts=ids)
+    assert np.isnan(y[11]).all()
+    assert_same_bits(np.delete(y, 11, 0), np.delete(clean, 11, 0))
+
+
+def test_inference_in_several_waves_equals_one(isa):
+    rng = np.random.default_rng(5)
+    # 256 KiB a row: a wave ends after the block in which 128 MiB are reached
+    layer = ExpertFeedForward(2, 2, 1 << 16, activation="relu")
+    weights = make_weights(rng, 2, 2, layer.layers)
+    x, ids = draw(rng, 1300, 2), rng.integers(0, 2, (1300, 1))
+    y, _ = layer.forward(weights, x[:600], experts=ids[:600])
+    assert_same_bits(layer(layer.pack(weights), x, experts=ids)[:600], y)
+
+
+def test_a_pass_can_be_used_twice_and_only_for_what_is_wanted():
+    rng = np.random.default_rng(6)
+    ffn = ExpertFeedForward(3, 8, 12, activation="silu", gated=True)
+    weights = make_weights(rng, 3, 8, ffn.layers)
+    x, ids, grad_y = draw(rng, 40, 8), rng.integers(0, 3, (40, 2)), draw(rng, 40, 8)
+    _, passed = ffn.forward(weights, x, experts=ids)
+    first = ffn.backward(passed, grad_y)
+    assert_same_bits(ffn.backward(passed, grad_y, weights=False, share=False).x, first.x)
+    assert ffn.backward(passed, grad_y, x=False).x is None
+    into = [
+        ExpertWeights(*(None if a is None else np.full_like(a, np.nan) for a in layer))
+        for layer in first.weights
+    ]
+    second = ffn.backward(passed, grad_y, x=False, share=False, weights=into)
+    for mine, theirs, given in zip(second.weights, first.weights, into, strict=True):
+        for a, b, c in zip(mine, theirs, given, strict=True):
+            assert a is c
+            assert a is None or np.array_equal(a, b)

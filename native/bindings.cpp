@@ -57,12 +57,81 @@ LossSpec loss_spec(const std::string& name, const std::vector<double>& parameter
 
 using LayerTuple = std::tuple<int, std::string, std::vector<int>, bool, double>;
 
-Spec make_spec(int d_in, const std::vector<LayerTuple>& layers, const std::string& output) {
+// kind, whole numbers and real numbers, as core/encodings.py lists them.
+using EncodingTuple = std::tuple<std::string, std::vector<int64_t>, std::vector<double>>;
+
+EncodingSpec make_grid(int d_in, const std::vector<int64_t>& whole,
+                       const std::vector<double>& real) {
+  constexpr int64_t kMostEntries = int64_t{1} << 28, kMostCells = int64_t{1} << 22;
+  require(d_in <= 3, "a grid takes 1 to 3 coordinates");
+  require(whole.size() >= 6 && whole.size() % 4 == 2, "a grid needs four numbers a level");
+  require(real.size() == 2 && real[0] < real[1], "a grid needs rising bounds");
+  require(whole[0] >= 1 && whole[0] <= 4, "a grid has 1 to 4 features a level");
+  EncodingSpec e;
+  e.kind = EncodingKind::kGrid;
+  e.features = static_cast<int>(whole[0]);
+  e.smooth = whole[1] != 0;
+  e.low = real[0];
+  e.high = real[1];
+  for (size_t i = 2; i < whole.size(); i += 4) {
+    const int64_t cells = whole[i], entries = whole[i + 1];
+    const bool hashed = whole[i + 2] != 0, wraps = whole[i + 3] != 0;
+    require(cells >= 1 && cells <= kMostCells, "a level's resolution is out of range");
+    require(entries >= kTableGroup && entries <= kMostEntries && entries % kTableGroup == 0,
+            "a level's size is out of range");
+    require(!hashed || wraps, "a hashed level wraps");
+    if (wraps)
+      require((entries & (entries - 1)) == 0, "a level that wraps has a power of two as its size");
+    else
+      require(std::pow(static_cast<double>(cells + 1), d_in) <= static_cast<double>(entries),
+              "a dense level has an entry a corner");
+    e.levels.push_back({static_cast<int>(cells), entries, hashed, wraps});
+  }
+  require(e.levels.size() <= 64, "a grid has at most 64 levels");
+  e.width = e.features * static_cast<int>(e.levels.size());
+  return e;
+}
+
+EncodingSpec make_wave(int d_in, bool blob, const std::vector<int64_t>& whole,
+                       const std::vector<double>& real) {
+  constexpr int64_t kMostColumns = 1 << 20;
+  require(whole.size() >= 2, "a wave needs its width");
+  require(whole[0] >= 1 && whole[0] <= kMostColumns, "an encoding's width is out of range");
+  EncodingSpec e;
+  e.kind = blob ? EncodingKind::kBlob : EncodingKind::kSinusoid;
+  e.width = static_cast<int>(whole[0]);
+  const size_t width = whole[0];
+  require(whole[1] == 0 || (whole[1] == d_in && d_in <= e.width), "all inputs are copied, or none");
+  e.n_copied = static_cast<int>(whole[1]);
+  require(whole.size() == 2 || whole.size() == 2 + width, "a column reads one axis");
+  for (size_t i = 2; i < whole.size(); ++i) {
+    require(whole[i] >= 0 && whole[i] < d_in, "a column reads an input that exists");
+    e.axis.push_back(static_cast<int>(whole[i]));
+  }
+  const size_t factors = e.axis.empty() ? width * d_in : width;
+  require(real.size() == factors + width, "a wave needs its factors and offsets");
+  e.factor.assign(real.begin(), real.begin() + static_cast<ptrdiff_t>(factors));
+  e.offset.assign(real.begin() + static_cast<ptrdiff_t>(factors), real.end());
+  return e;
+}
+
+EncodingSpec make_encoding(int d_in, const std::optional<EncodingTuple>& encoding) {
+  if (!encoding) return {};
+  const auto& [kind, whole, real] = *encoding;
+  require(std::all_of(real.begin(), real.end(), [](double v) { return std::isfinite(v); }),
+          "an encoding's numbers must be finite");
+  if (kind == "grid") return make_grid(d_in, whole, real);
+  require(kind == "sinusoid" || kind == "blob", "unknown encoding");
+  return make_wave(d_in, kind == "blob", whole, real);
+}
+
+Spec make_spec(int d_in, const std::vector<LayerTuple>& layers, const std::string& output,
+               const std::optional<EncodingTuple>& encoding) {
   require(d_in >= 1, "d_in must be at least 1");
   require(!layers.empty(), "at least one layer is needed");
-  Spec spec{d_in, {}, look_up(kOutputs, output, "output")};
+  Spec spec{d_in, {}, look_up(kOutputs, output, "output"), make_encoding(d_in, encoding)};
   int l = 0;
-  int before = d_in;
+  int before = spec.encoding.width > 0 ? spec.encoding.width : d_in;
   for (const auto& [d_out, activation, sources, residual, dropout] : layers) {
     ++l;
     require(d_out >= 1, "a layer's width must be at least 1");
@@ -98,8 +167,9 @@ struct PyEngine {
   // Forward calls share it, everything that writes parameters is alone.
   mutable ForkSafeMutex mutex;
 
-  PyEngine(int d_in, const std::vector<LayerTuple>& layers, const std::string& output)
-      : spec(make_spec(d_in, layers, output)),
+  PyEngine(int d_in, const std::vector<LayerTuple>& layers, const std::string& output,
+           const std::optional<EncodingTuple>& encoding)
+      : spec(make_spec(d_in, layers, output, encoding)),
         model(spec),
         d_out(spec.layers.back().d_out),
         isa(current_isa()) {}
@@ -239,6 +309,7 @@ struct PyRun {
     const bool adam = optimizer == "adam";
     const bool bfloat16 = number(hyper, "bfloat16", 0) != 0;
     require(!bfloat16 || (sizeof(T) == 4 && half_kernels()), "bfloat16 is not available here");
+    require(!bfloat16 || e.spec.encoding.kind == EncodingKind::kNone, "bfloat16 has no encodings");
     return {loss_spec(loss, parameters, e.spec.output, e.d_out),
             adam ? Optimizer::kAdam : Optimizer::kSgd,
             adam ? number(hyper, "beta_1", 0.9) : number(hyper, "momentum", 0.0),
@@ -316,8 +387,9 @@ template <class T>
 void bind(nb::module_& m, const char* engine_name, const char* run_name) {
   using Engine = PyEngine<T>;
   nb::class_<Engine>(m, engine_name, "One network's packed parameters and its passes.")
-      .def(nb::init<int, const std::vector<LayerTuple>&, const std::string&>(), "d_in"_a,
-           "layers"_a, "output"_a)
+      .def(nb::init<int, const std::vector<LayerTuple>&, const std::string&,
+                    const std::optional<EncodingTuple>&>(),
+           "d_in"_a, "layers"_a, "output"_a, "encoding"_a = nb::none())
       .def_prop_ro("n_params", [](const Engine& e) { return e.model.n_params(); })
       .def_prop_ro("isa", [](const Engine& e) { return e.isa; })
       .def("set_parameters", &Engine::set_parameters, nb::arg("theta").noconvert())

@@ -2,7 +2,8 @@
 // state). It knows nothing of Python; bindings.cpp is the only file that does.
 //
 // Symbols (docs/notation.md): layers 1..L, h_0 = x, u_l = [h_{l-1}, h_j ...], z_l = u_l W_l^T +
-// b_l, h_l = phi(z_l). Flat parameters theta: W_1 (d_1, fan_in_1) row-major, b_1, W_2, b_2, ...
+// b_l, h_l = phi(z_l). Flat parameters theta: W_1 (d_1, fan_in_1) row-major, b_1, W_2, b_2, ...,
+// and the table of the encoding, when h_0 = encoding(x) has one.
 #pragma once
 #include <cstdint>
 #include <exception>
@@ -24,10 +25,32 @@ struct LayerSpec {
   double dropout;            // rate after phi
 };
 
+enum class EncodingKind { kNone, kGrid, kSinusoid, kBlob };
+struct GridLevelSpec {
+  int resolution;   // cells along an axis
+  int64_t entries;  // a multiple of kTableGroup; a power of two if indices wrap
+  bool hashed, wraps;
+};
+// What h_0 is; encoding.h computes it.
+struct EncodingSpec {
+  EncodingKind kind = EncodingKind::kNone;
+  int width = 0;  // d_0
+  // grids: d_in <= 3
+  int features = 0;
+  bool smooth = false;
+  double low = 0, high = 1;
+  std::vector<GridLevelSpec> levels;
+  // waves: column c is f(factor . x + offset), or x itself for the first n_copied
+  int n_copied = 0;
+  std::vector<int> axis;               // the one axis of each column, or empty
+  std::vector<double> factor, offset;  // factor: (width) with an axis, else (d_in, width)
+};
+
 struct Spec {
   int d_in;
   std::vector<LayerSpec> layers;
   Output output;
+  EncodingSpec encoding{};
 };
 
 struct LossSpec {

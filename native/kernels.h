@@ -110,6 +110,50 @@ struct StepArgs {
   int rows, columns;  // rows of kPanel, valid columns
 };
 
+// One level of a multiresolution grid over the unit cube, and the rows that look it up.
+template <class T>
+struct GridArgs {
+  int d, features;     // 1..3 coordinates, 1..4 features an entry
+  int resolution;      // cells along an axis; (resolution + 1)^d corners
+  uint32_t factor[3];  // of a corner's coordinate in its index: strides, or the hash's primes
+  bool hashed;         // terms are joined by exclusive or, else by addition
+  uint32_t mask;       // index & mask is the entry
+  bool smooth;         // weights by smoothstep, else linear
+  bool prefetch;       // the level is larger than the first cache
+  T scale;             // d u / d x
+  const T* u;          // coordinates, [axis][u_stride], clamped to [0, 1] here
+  ptrdiff_t u_stride;
+  int rows;
+};
+
+// Columns h_c = f(a_c . x + offset_c): sinusoids or blobs of linear functions of a row.
+enum Wave : int {
+  kSinusoid,  // f(t) = sin(pi t)
+  kBlob,      // f(t) = Phi(t + 1) - Phi(t), Phi the normal distribution
+};
+template <class T>
+struct WaveArgs {
+  Wave wave;
+  int d, columns;   // columns: padded to kPanel
+  int n_copied;     // the first columns are x itself
+  const int* axis;  // the only axis a column reads, or null: all
+  const T* a;       // one factor a column, or [axis][columns] when axis is null
+  const T* offset;  // one a column
+  const T* x;       // [row][d]
+  int rows;
+};
+
+// Adam or SGD on one level's entries, in groups of kTableGroup entries.
+inline constexpr int kTableGroup = 16;
+template <class T>
+struct TableStepArgs {
+  T *w, *m, *v;        // v null for SGD, m null for SGD without momentum
+  T* gradient;         // set to zero on the way
+  uint8_t* touched;    // one a group, set to zero on the way; null: all are
+  ptrdiff_t n_groups;  // of kTableGroup * features elements each
+  int features;
+};
+
 template <class T>
 struct Kernels {
   void (*gemm)(const GemmArgs<T>&);
@@ -152,6 +196,20 @@ struct Kernels {
                      T* dots);
   void (*combine)(const T* const* rows, const ptrdiff_t* strides, const T* share, int top_k,
                   int columns, T* out);
+  // Encodings (kernels_inputs.h). derivative: -1 for the value, j for d / d x_j. Feature f of row
+  // r stands at column[f][r * stride].
+  void (*grid_forward)(const GridArgs<T>&, int derivative, const T* table, T* const* column,
+                       ptrdiff_t stride);
+  // table_gradient += the transpose of grid_forward on g; touched: one a group of entries, or null.
+  void (*grid_scatter)(const GridArgs<T>&, int derivative, const T* const* g, ptrdiff_t stride,
+                       T* table_gradient, uint8_t* touched);
+  // grad_x[row][d] += d <g, features> / d x.
+  void (*grid_input)(const GridArgs<T>&, const T* table, const T* const* g, ptrdiff_t stride,
+                     T* grad_x);
+  void (*wave_forward)(const WaveArgs<T>&, int derivative, T* panels, ptrdiff_t stride);
+  void (*wave_input)(const WaveArgs<T>&, const T* g, ptrdiff_t stride, T* grad_x);
+  void (*table_adam)(const TableStepArgs<T>&, const StepCoefficients&);  // skips zero gradients
+  void (*table_sgd)(const TableStepArgs<T>&, const StepCoefficients&);
 };
 
 struct KernelSet {

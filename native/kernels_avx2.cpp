@@ -22,6 +22,7 @@ INLINE V<double> inverse_root_plus(V<double> a, double epsilon) {
          (reinterpret_cast<V<double>>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(a))) + epsilon);
 }
 #include "kernels_impl.h"
+#include "kernels_inputs.h"
 #include "kernels_pointwise.h"
 #include "kernels_step.h"
 }  // namespace

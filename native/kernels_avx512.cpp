@@ -33,6 +33,7 @@ INLINE V<double> inverse_root_plus(V<double> a, double epsilon) {
           epsilon);
 }
 #include "kernels_impl.h"
+#include "kernels_inputs.h"
 #include "kernels_pointwise.h"
 #include "kernels_step.h"
 }  // namespace

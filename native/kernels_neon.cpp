@@ -23,6 +23,7 @@ INLINE V<double> inverse_root_plus(V<double> a, double epsilon) {
          (reinterpret_cast<V<double>>(vsqrtq_f64(reinterpret_cast<float64x2_t>(a))) + epsilon);
 }
 #include "kernels_impl.h"
+#include "kernels_inputs.h"
 #include "kernels_pointwise.h"
 #include "kernels_step.h"
 }  // namespace

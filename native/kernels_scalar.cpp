@@ -26,6 +26,7 @@ INLINE W inverse_root_plus(W a, T epsilon) {
   return y;
 }
 #include "kernels_impl.h"
+#include "kernels_inputs.h"
 #include "kernels_pointwise.h"
 #include "kernels_step.h"
 }  // namespace

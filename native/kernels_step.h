@@ -178,7 +178,14 @@ constexpr Kernels<T> table() {
           multiply<T>,
           column_sums<T>,
           weigh_rows<T>,
-          combine<T>};
+          combine<T>,
+          grid_forward<T>,
+          grid_scatter<T>,
+          grid_input<T>,
+          wave_forward<T>,
+          wave_input<T>,
+          table_adam<T>,
+          table_sgd<T>};
 }
 const Kernels<float> table_f32 = table<float>();
 const Kernels<double> table_f64 = table<double>();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dispatch.h"
+#include "encoding.h"
 
 namespace lamina {
 
@@ -32,9 +33,13 @@ Layout<T>::Layout(const Spec& spec)
       output(spec.output),
       n_params(0),
       flops_a_row(0) {
-  dims.push_back(spec.d_in);
+  if (spec.encoding.kind != EncodingKind::kNone) {
+    encoding = std::make_unique<Encoding<T>>(spec.encoding, d_in, kernels);
+    flops_a_row = encoding->flops_a_row();
+  }
+  dims.push_back(encoding ? encoding->width() : d_in);
   std::vector<int> readers(depth + 1, 0);
-  double columns = spec.d_in;
+  double columns = dims[0];
   for (int l = 1; l <= depth; ++l) {
     const LayerSpec& s = spec.layers[l - 1];
     Layer<T> layer;
@@ -68,6 +73,7 @@ Layout<T>::Layout(const Spec& spec)
     dims.push_back(s.d_out);
     layers.push_back(std::move(layer));
   }
+  n_params += n_table();
   for (int l = 1; l <= depth; ++l) layer(l).alone = readers[l] == 1 && !layer(l).residual;
   // Activations and deltas of a block should sit in half of a 2 MiB second-level cache.
   const double rows = 1048576.0 / (columns * sizeof(T));
@@ -83,16 +89,24 @@ ptrdiff_t Buffers<T>::stride_for(int capacity) {
 template <class T>
 Buffers<T>::Buffers(int rows) : capacity(rows), stride(stride_for(rows)), backward(true) {}
 template <class T>
+Layout<T>::~Layout() = default;
+template <class T>
+int64_t Layout<T>::n_table() const {
+  return encoding ? encoding->n_params() : 0;
+}
+
+template <class T>
 Buffers<T>::Buffers(const Layout<T>& layout, int rows, bool with_backward)
     : capacity(rows), stride(stride_for(rows)), backward(with_backward) {
   auto make = [&](int columns) {
     return Aligned<T>(static_cast<size_t>(stride) * panels_of(columns, kPanel<T>));
   };
   for (int columns : layout.dims) h.push_back(make(columns));
+  if (layout.encoding) raw = Aligned<T>(static_cast<size_t>(rows) * layout.d_in);
   slope.resize(layout.depth + 1);
   delta.resize(layout.depth + 1);
   if (!backward) return;
-  delta[0] = Aligned<T>();
+  if (layout.n_table() > 0) delta[0] = make(layout.dims[0]);
   for (int l = 1; l < layout.depth; ++l) {
     if (layout.layer(l).needs_slope) slope[l] = make(layout.dims[l]);
     delta[l] = make(layout.dims[l]);

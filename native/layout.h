@@ -15,6 +15,9 @@
 
 namespace lamina {
 
+template <class T>
+class Encoding;  // encoding.h
+
 // Cache-line aligned, zeroed, huge pages when large.
 void* allocate(size_t bytes);
 void release(void* p) noexcept;
@@ -86,6 +89,7 @@ struct Buffers {
       delta;  // d loss / d z_l (before its factor phi': d loss / d h_l); delta[L] is h[L]
   Aligned<T> y, row_weight;
   Aligned<int32_t> classes;
+  Aligned<T> raw;  // coordinates, as the encoding reads them; empty without one
 
   Buffers(const Layout<T>& layout, int capacity, bool backward);
   explicit Buffers(int capacity);  // nothing allocated yet
@@ -165,11 +169,12 @@ struct Layout {
   static constexpr int P = kPanel<T>;
   const Kernels<T>* kernels;
   int d_in, depth;               // depth = L
-  std::vector<int> dims;         // d_in, d_1, ..., d_L
+  std::vector<int> dims;         // d_0, d_1, ..., d_L; d_0 = d_in unless x is encoded
   std::vector<Layer<T>> layers;  // layers[l-1]
   Output output;
-  int64_t n_params;
-  int block_rows;  // rows that travel together and stay in cache
+  std::unique_ptr<Encoding<T>> encoding;  // h_0 = x when null
+  int64_t n_params;                       // the encoding's table, which ends theta, included
+  int block_rows;                         // rows that travel together and stay in cache
   double flops_a_row;
   bool input_transposed_stale = false;
 
@@ -177,6 +182,8 @@ struct Layout {
   mutable std::vector<std::unique_ptr<Lane<T>>> spare;
 
   explicit Layout(const Spec& spec);
+  ~Layout();
+  int64_t n_table() const;  // trainable numbers of the encoding
   Layer<T>& layer(int l) { return layers[l - 1]; }
   const Layer<T>& layer(int l) const { return layers[l - 1]; }
 

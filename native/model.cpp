@@ -2,11 +2,14 @@
 // gradients.
 #include <algorithm>
 
-#include "layout.h"
+#include "encoding.h"
 #include "threads.h"
 
 namespace lamina {
 namespace {
+
+// Rows whose gradient a table's owners walk at once.
+constexpr int64_t kWindow = 65536;
 
 template <class T>
 void copy_out(const T* panels, ptrdiff_t stride, int rows, int columns, T* out) {
@@ -54,6 +57,8 @@ void Model<T>::set_parameters(const T* theta) {
   std::vector<T*> w, bias;
   for (auto& l : layout_->layers) w.push_back(l.w.data()), bias.push_back(l.bias.data());
   layout_->pack(theta, w, bias);
+  if (const int64_t table = layout_->n_table())
+    std::copy_n(theta + layout_->n_params - table, table, layout_->encoding->table());
   layout_->transpose(true);
 }
 template <class T>
@@ -61,6 +66,8 @@ void Model<T>::get_parameters(T* theta) const {
   std::vector<const T*> w, bias;
   for (const auto& l : layout_->layers) w.push_back(l.w.data()), bias.push_back(l.bias.data());
   layout_->unpack(theta, w, bias, false);
+  if (const int64_t table = layout_->n_table())
+    std::copy_n(layout_->encoding->table(), table, theta + layout_->n_params - table);
 }
 
 template <class T>
@@ -120,7 +127,7 @@ template <class T>
 double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T* grad_x,
                           int n_threads, const Poll& poll) {
   Layout<T>& a = *layout_;
-  if (grad_x && a.input_transposed_stale) a.transpose(true);
+  if ((grad_x || (grad && a.n_table() > 0)) && a.input_transposed_stale) a.transpose(true);
   const bool backward = grad || grad_x;
   const int parts = useful_threads(3 * a.flops_a_row * static_cast<double>(rows.n), n_threads);
   const LossColumns<T> loss(a, spec, rows.output_weight);
@@ -139,34 +146,63 @@ double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T*
         lane->part.gradient[l - 1] = Aligned<T>(a.layer(l).w.size());
   }
   Watch watch(poll);
+  // A table's gradient is gathered window by window of the rows; nothing else keeps rows.
+  T* table = grad && a.n_table() > 0 ? grad + a.n_params - a.n_table() : nullptr;
+  const int64_t window = table ? std::min(rows.n, kWindow) : rows.n;
+  KeptRows<T> kept;
+  if (table) {
+    kept = KeptRows<T>(*a.encoding, window);
+    std::fill_n(table, a.n_table(), T(0));
+  }
+  std::vector<char> started(parts, 0);  // the part's weight gradient holds a sum
+  int64_t first = 0, size = window;     // of the window at hand
   std::atomic<int> next{0};
-  run_team(parts, [&](int thread) {
+  const auto pass = [&](int thread) {
     for (int part; (part = next.fetch_add(1)) < parts;) {
       Lane<T>& lane = *lanes[part];
       Buffers<T>& b = lane.buffers;
-      const int64_t begin = rows.n * part / parts;
-      in_blocks(begin, rows.n * (part + 1) / parts, b.capacity, watch, thread == 0,
-                [&](int64_t row, int count) {
+      in_blocks(first + size * part / parts, first + size * (part + 1) / parts, b.capacity, watch,
+                thread == 0, [&](int64_t row, int count) {
                   a.load_rows(b, rows.x + row * a.d_in, nullptr, 0, count);
                   a.load_targets(b, rows, row, nullptr, 0, count, loss.repeat);
                   a.forward_rows(b, lane.part, 0, count, nullptr, 0);
                   lane.part.loss +=
                       a.loss_rows(b, lane.part, 0, count, loss, rows, scale, backward);
                   if (backward)
-                    a.backward_rows(b, lane.part, 0, count, grad_x != nullptr, grad != nullptr,
-                                    row > begin);
-                  if (grad_x)
-                    copy_out(b.delta[0].data(), b.stride, count, a.d_in, grad_x + row * a.d_in);
+                    a.backward_rows(b, lane.part, 0, count, grad_x || table, grad != nullptr,
+                                    started[part]);
+                  started[part] = 1;
+                  const T* delta = b.delta[0].data();
+                  if (table)
+                    a.encoding->keep(b.raw.data(), b.capacity, 0, count, delta, b.stride, kept,
+                                     row - first);
+                  if (grad_x && a.encoding)
+                    a.encoding->input_gradient(b.raw.data(), b.capacity, 0, count, delta, b.stride,
+                                               grad_x + row * a.d_in);
+                  else if (grad_x)
+                    copy_out(delta, b.stride, count, a.d_in, grad_x + row * a.d_in);
                 });
     }
-  });
+  };
+  const auto scatter = [&](int) {
+    for (int l; (l = next.fetch_add(1)) < a.encoding->n_levels();)
+      a.encoding->scatter(l, -1, kept, static_cast<int>(size), table + a.encoding->level_offset(l),
+                          nullptr);
+  };
+  for (; first < rows.n && !watch.stopped(); first += size) {
+    size = std::min(window, rows.n - first);
+    next = 0;
+    run_team(parts, pass);
+    if (!table || watch.stopped()) continue;
+    next = 0;
+    run_team(parts, scatter);
+  }
   double total = 0;
   for (int part = 0; part < parts; ++part) {
     Part<T>& p = lanes[part]->part;
     total += p.loss;
     if (!grad || watch.stopped()) continue;
-    const bool empty = rows.n * part / parts == rows.n * (part + 1) / parts;
-    if (empty)
+    if (!started[part])
       for (auto& g : p.gradient) g.zero();
     std::vector<const T*> w, bias;
     for (auto& g : p.gradient) w.push_back(g.data());

@@ -2,14 +2,17 @@
 // row.
 #include <algorithm>
 
-#include "layout.h"
+#include "encoding.h"
 
 namespace lamina {
 
 template <class T>
 void Layout<T>::load_rows(Buffers<T>& b, const T* x, const int32_t* index, int row0,
                           int rows) const {
-  kernels->gather(x, d_in, index, rows, b.h[0].data() + static_cast<ptrdiff_t>(row0) * P, b.stride);
+  T* h = b.h[0].data() + static_cast<ptrdiff_t>(row0) * P;
+  if (!encoding) return kernels->gather(x, d_in, index, rows, h, b.stride);
+  encoding->load(x, index, rows, b.raw.data(), b.capacity, row0);
+  encoding->forward(b.raw.data(), b.capacity, row0, rows, h, b.stride);
 }
 
 template <class T>

@@ -7,6 +7,9 @@
 // backward for a share of the rows and keeps the activations; in the second it forms the gradient
 // of a share of the tiles over the whole batch and steps each while it is hot.
 //
+// A table of an encoding: the first phase keeps d loss / d h_0 of the batch's rows; in the second
+// every level has one owner, who scatters all rows into it and steps it.
+//
 // Parts are logical: results depend on their number, never on which threads happened to run them.
 #include <algorithm>
 #include <chrono>
@@ -14,8 +17,8 @@
 #include <type_traits>
 
 #include "dispatch.h"
+#include "encoding.h"
 #include "half.h"
-#include "layout.h"
 #include "threads.h"
 
 namespace lamina {
@@ -70,14 +73,18 @@ struct Run<T>::State {
   // In bfloat16 these stand in for the layout's weights and for `buffers`.
   std::unique_ptr<HalfLayout> half;
   std::vector<std::unique_ptr<HalfBuffers>> half_buffers;
+  const bool table;  // the encoding learns
+  KeptRows<T> kept;
+  std::vector<LevelGradient<T>> level_gradients;  // one a part that owns levels
+  Aligned<T> table_m, table_v;
 
-  State(Layout<T>& layout, const RunSpec& s) : a(layout), spec(s) {
+  State(Layout<T>& layout, const RunSpec& s) : a(layout), spec(s), table(layout.n_table() > 0) {
     const int batch = spec.batch_size;
     n_parts = std::min(useful_threads(3 * a.flops_a_row * batch, spec.n_threads),
                        std::min(kMostParts, batch));
     double columns = 0;
     for (int d : a.dims) columns += d;
-    split = columns * batch < static_cast<double>(a.n_params);
+    split = columns * batch < static_cast<double>(a.n_params - a.n_table());
     for (int l = 1; l <= a.depth; ++l) {
       const Layer<T>& layer = a.layer(l);
       const size_t second = spec.optimizer == Optimizer::kAdam ? 1 : 0;
@@ -102,6 +109,12 @@ struct Run<T>::State {
         buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
       }
     divide();
+    if (!table) return;
+    kept = KeptRows<T>(*a.encoding, batch);
+    for (int i = 0; i < std::min(n_parts, a.encoding->n_levels()); ++i)
+      level_gradients.emplace_back(*a.encoding);
+    table_m = Aligned<T>(static_cast<size_t>(a.n_table()));
+    if (spec.optimizer == Optimizer::kAdam) table_v = Aligned<T>(static_cast<size_t>(a.n_table()));
   }
 
   int block_rows() const { return half ? half->block_rows() : a.block_rows; }
@@ -167,7 +180,10 @@ struct Run<T>::State {
         a.load_targets(b, plan.rows, first + row, index, at, rows, loss.repeat);
         a.forward_rows(b, own, at, rows, &key, at_row);
         own.loss += a.loss_rows(b, own, at, rows, loss, plan.rows, scale, true);
-        a.backward_rows(b, own, at, rows, false, !split, i > 0);
+        a.backward_rows(b, own, at, rows, table, !split, i > 0);
+        if (table)
+          a.encoding->keep(b.raw.data(), b.capacity, at, rows,
+                           b.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride, kept, row);
       }
       row += rows;
       if (ask) watch.check();
@@ -199,6 +215,10 @@ struct Run<T>::State {
     biases.decay = biases.l2 = 0;
     Part<T>& own = *parts[part];
     own.squares = 0;
+    if (table)
+      for (int l = part; l < a.encoding->n_levels(); l += n_parts)
+        a.encoding->update(l, kept, batch_rows, level_gradients[part], table_m.data(),
+                           table_v.data(), biases, spec.optimizer == Optimizer::kAdam);
     const T* gradients[kMostParts];
     for (size_t i = share[part]; i < share[part + 1]; ++i) {
       const auto [l, p, q] = items[i];
@@ -229,7 +249,7 @@ struct Run<T>::State {
                             weights);
       if (half)
         half->pack_tile(l, p, q);
-      else if (layer.thin || q >= a.first_hidden_panel(layer))
+      else if (table || layer.thin || q >= a.first_hidden_panel(layer))
         a.kernels->transpose_tile(layer.w.data() + at, layer.wt.data() + layer.transposed(q, p),
                                   layer.in_widths[q], layer.out_widths[p]);
     }
@@ -390,6 +410,10 @@ void Run<T>::get_state(T* m, T* v) const {
     state_->a.unpack(v, w2, b2, false);
   else
     std::fill(v, v + state_->a.n_params, T(0));
+  const Aligned<T>&table_m = state_->table_m, &table_v = state_->table_v;
+  const int64_t table = state_->a.n_params - state_->a.n_table();
+  std::copy_n(table_m.data(), table_m.size(), m + table);
+  std::copy_n(table_v.data(), table_v.size(), v + table);
 }
 template <class T>
 void Run<T>::set_state(const T* m, const T* v, int64_t step) {
@@ -400,6 +424,9 @@ void Run<T>::set_state(const T* m, const T* v, int64_t step) {
   }
   state_->a.pack(m, w, b);
   if (state_->spec.optimizer == Optimizer::kAdam) state_->a.pack(v, w2, b2);
+  const int64_t table = state_->a.n_params - state_->a.n_table();
+  std::copy_n(m + table, state_->table_m.size(), state_->table_m.data());
+  std::copy_n(v + table, state_->table_v.size(), state_->table_v.data());
   state_->step = step;
 }
 

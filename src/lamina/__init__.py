@@ -18,6 +18,11 @@ _HOME = {
     "History": "lamina.core.history",
     "EpochReport": "lamina.core.history",
     "info": "lamina.core.engine",
+    # encodings of the input
+    "HashGrid": "lamina.core.encodings",
+    "Fourier": "lamina.core.encodings",
+    "RandomFourier": "lamina.core.encodings",
+    "OneBlob": "lamina.core.encodings",
     # optimisers and learning-rate schedules
     "AdamW": "lamina.core.optim",
     "Adam": "lamina.core.optim",
@@ -66,6 +71,10 @@ if TYPE_CHECKING:
     from lamina.bridges.sklearn import to_sklearn as to_sklearn
     from lamina.bridges.torch import from_torch as from_torch
     from lamina.bridges.torch import to_torch as to_torch
+    from lamina.core.encodings import Fourier as Fourier
+    from lamina.core.encodings import HashGrid as HashGrid
+    from lamina.core.encodings import OneBlob as OneBlob
+    from lamina.core.encodings import RandomFourier as RandomFourier
     from lamina.core.engine import info as info
     from lamina.core.errors import DataError as DataError
     from lamina.core.errors import DivergenceError as DivergenceError

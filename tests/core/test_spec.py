@@ -97,7 +97,7 @@ BAD = [
     ({"dropout": 1.0}, r"dropout to be a number in \[0, 1\), got 1.0"),
     ({"dropout": -0.1}, "dropout to be a number"),
     ({"dropout": "0"}, "dropout to be a number"),
-    ({"encoding": "hash"}, "encoding to be None, got 'hash'"),
+    ({"encoding": "hash"}, "encoding to be None or a HashGrid.*, got 'hash'"),
     ({"dtype": "float16"}, "dtype to be one of float32, float64, got 'float16'"),
     ({"dtype": int}, "got 'int64'"),
     ({"dtype": "single-ish"}, "got 'single-ish'"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lamina.bridges.sklearn import as_network
+from lamina.bridges.sklearn import as_network, refuse_encoding
 from lamina.core.errors import SpecError, require_extra
 from lamina.core.functions import GELU_TANH_CUBIC, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
 from lamina.core.modelfile import write_atomically
@@ -65,7 +65,8 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> ModelProt
     MissingExtraError
         If onnx is not installed.
     SpecError
-        If `model` is not a network, or larger than the 2 GiB an ONNX file can hold.
+        If `model` is not a network, has an encoding, or is larger than the 2 GiB an ONNX file
+        can hold.
     ModelFileError
         If `path` cannot be written.
 
@@ -82,6 +83,7 @@ def to_onnx(model: Any, path: str | os.PathLike[str] | None = None) -> ModelProt
     'y_pred'
     """
     net = as_network(model, "to_onnx")
+    refuse_encoding(net, "to_onnx")
     onnx = require_extra("onnx", "onnx")
     if net.n_params * np.dtype(net.spec.dtype).itemsize > MAX_BYTES:
         raise SpecError(

@@ -20,6 +20,15 @@ _TO_SKLEARN: Final = {"sigmoid": "logistic"}
 _ACTIVATIONS: Final = ("identity", "sigmoid", "tanh", "relu")  # those scikit-learn has
 
 
+def refuse_encoding(net: Network, where: str) -> None:
+    """Refuse a network whose first layer reads an encoding: `where` would drop it."""
+    if net.encoding is not None:
+        raise SpecError(
+            f"{where}: expected a network without an encoding, got {type(net.encoding).__name__}. "
+            "Save it with net.save, or encode the rows first and export a network of those."
+        )
+
+
 def as_network(model: Any, where: str) -> Network:
     """Return a network as it is, and a fitted estimator as its network; refuse anything else."""
     if isinstance(model, Network):
@@ -177,6 +186,7 @@ def _check_sklearn_holds(net: Network) -> None:
             f"to_sklearn: expected a lamina.Network, got {type(net).__name__}. "
             "Pass the network itself."
         )
+    refuse_encoding(net, "to_sklearn")
     spec = net.spec
     hidden = range(1, spec.n_layers)
     expected = got = ""

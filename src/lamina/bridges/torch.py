@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from lamina.bridges.sklearn import as_network
+from lamina.bridges.sklearn import as_network, refuse_encoding
 from lamina.core.errors import SpecError, require_extra
 from lamina.core.functions import ACTIVATIONS, LEAKY_SLOPE, OUTPUTS
 from lamina.core.network import Network
@@ -42,7 +42,7 @@ def to_torch(model: Any) -> nn.Module:
     MissingExtraError
         If torch is not installed.
     SpecError
-        If `model` is not a network.
+        If `model` is not a network, or has an encoding.
 
     Examples
     --------
@@ -55,6 +55,7 @@ def to_torch(model: Any) -> nn.Module:
     )
     """
     net = as_network(model, "to_torch")
+    refuse_encoding(net, "to_torch")
     torch = require_extra("torch", "torch")
     from lamina.bridges.torch_modules import LayeredGraph
 

@@ -70,7 +70,8 @@ class Engine:
         self.spec = spec
         self.dtype: np.dtype[Any] = np.dtype(spec.dtype)
         native = _native.Engine64 if self.dtype == np.float64 else _native.Engine32
-        self.native: Any = native(spec.d_in, _layers(spec), spec.output)
+        encoding = None if spec.encoding is None else spec.encoding.native(spec.d_in)
+        self.native: Any = native(spec.d_in, _layers(spec), spec.output, encoding)
         self.n_params: int = self.native.n_params
 
     def set_parameters(self, theta: Array) -> None:

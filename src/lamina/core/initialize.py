@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina.core.checks import check_choice, resolve_rng
+from lamina.core.encodings import TABLE_INIT
 from lamina.core.functions import Float64
 from lamina.core.spec import NetworkSpec
 
@@ -170,7 +171,7 @@ def initialize(spec: NetworkSpec, rng: object = None, scheme: str | None = None)
     -----
     Biases are zero, except in siren layers: there ±OMEGA_0 / sqrt(fan_in) uniform in hidden
     layers and ±1 / sqrt(fan_in) in the output layer, as in the paper's program, so that the
-    phases of the sines differ.
+    phases of the sines differ. A hash grid's entries are U(±1e-4).
 
     Examples
     --------
@@ -193,6 +194,8 @@ def initialize(spec: NetworkSpec, rng: object = None, scheme: str | None = None)
             bound = (1.0 if is_last else OMEGA_0) / math.sqrt(fan_in)
             theta[bias] = generator.uniform(-bound, bound, d_l)
         theta[weight] = draw(generator, d_l, fan_in).ravel()
+    table = theta[spec.table_slice]
+    table[:] = generator.uniform(-TABLE_INIT, TABLE_INIT, table.size)
     return theta.astype(spec.dtype)
 
 

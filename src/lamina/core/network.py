@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lamina.core import modelfile
 from lamina.core.checks import as_matrix, as_weights
+from lamina.core.encodings import Encoding
 from lamina.core.engine import SERIAL_MULTIPLICATIONS, Engine, make_engine, require_memory
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.initialize import initialize
@@ -48,12 +49,15 @@ class Gradients:
     x : array (n, d_in)
     loss : float
         The loss itself.
+    table : array (n_entries, n_features) or None
+        Of the encoding, if it has a table.
     """
 
     weights: list[Array]
     biases: list[Array]
     x: Array
     loss: float
+    table: Array | None = None
 
 
 class Network:
@@ -63,6 +67,8 @@ class Network:
 
         u_l = concat(h_{l-1}, h_j for j in skips[l]),  z_l = W_l u_l + b_l,  h_0 = x
         h_l = phi(z_l)  (+ h_{l-1} if residual and the widths match),  y_pred = output(z_L)
+
+    With an encoding h_0 = encoding(x), computed inside the engine a block of rows at a time.
 
     Parameters
     ----------
@@ -86,8 +92,9 @@ class Network:
     dropout : float in [0, 1), default 0.0
         The share of hidden units left out at random in each training step; 0.1 to 0.5 against
         overfitting.
-    encoding : None
-        Reserved.
+    encoding : HashGrid, Fourier, RandomFourier or OneBlob, optional
+        What the first layer reads instead of x, such as ``lamina.HashGrid()``: for fields, whose
+        inputs are few coordinates and whose values change over short distances.
     dtype : {"float32", "float64"}, default "float32"
         Of parameters and arithmetic; float64 for finite differences and proofs.
     rng : int or numpy.random.Generator, optional
@@ -121,7 +128,7 @@ class Network:
         skips: Mapping[int, Iterable[int]] | None = None,
         residual: bool = False,
         dropout: float = 0.0,
-        encoding: None = None,
+        encoding: Encoding | None = None,
         dtype: npt.DTypeLike = "float32",
         rng: int | np.random.Generator | None = None,
     ) -> None:
@@ -181,6 +188,8 @@ class Network:
     def theta(self) -> Array:
         """The flat parameter vector (n_params,), read-only: W_1 row by row, b_1, W_2 and so on.
 
+        The table of an encoding comes last, row by row.
+
         Assigning to it copies in all parameters at once; a ShapeError or DataError (another
         length, NaN or infinity) leaves the network as it was.
         """
@@ -201,7 +210,7 @@ class Network:
 
     @property
     def n_params(self) -> int:
-        """Weights and biases together."""
+        """Weights and biases, and the encoding's table, together."""
         return self._theta.size
 
     @property
@@ -213,6 +222,35 @@ class Network:
     def biases(self) -> Parameters:
         """One read-only array (d_l,) a layer; assigning to an item copies in."""
         return Parameters(self, "biases")
+
+    @property
+    def encoding(self) -> Encoding | None:
+        """What turns x into h_0; None if h_0 is x."""
+        return self._spec.encoding
+
+    @property
+    def table(self) -> Array | None:
+        """The encoding's table (n_entries, n_features), read-only; None if it has none.
+
+        Level after level, ``net.encoding.levels(d_in)`` says how many entries each; assigning
+        copies in.
+        """
+        entries, _ = self._spec.table_shape
+        return (
+            self._theta[self._spec.table_slice].reshape(self._spec.table_shape) if entries else None
+        )
+
+    @table.setter
+    def table(self, value: npt.ArrayLike) -> None:
+        entries, _ = shape = self._spec.table_shape
+        if not entries:
+            raise SpecError(
+                "net.table: expected a network whose encoding has a table, got "
+                f"{self._spec.encoding!r}. Make it with encoding=lamina.HashGrid()."
+            )
+        theta = self._theta.copy()
+        theta[self._spec.table_slice] = finite_copy(value, shape, "net.table", self._dtype).ravel()
+        self.theta = theta
 
     def __repr__(self) -> str:
         spec = self._spec
@@ -227,6 +265,8 @@ class Network:
             parts.append("residual=True")
         if spec.dropout:
             parts.append(f"dropout={spec.dropout}")
+        if spec.encoding is not None:
+            parts.append(f"encoding={spec.encoding!r}")
         parts.append(f"dtype={spec.dtype!r}")
         return f"Network({', '.join(parts)})  # {self.n_params:,} parameters"
 
@@ -339,7 +379,7 @@ class Network:
         Returns
         -------
         Gradients
-            ``.weights``, ``.biases``, ``.x`` and ``.loss``.
+            ``.weights``, ``.biases``, ``.x``, ``.loss`` and, of an encoding, ``.table``.
 
         Notes
         -----
@@ -353,7 +393,9 @@ class Network:
             rows, target, resolved, sample_weight=weight, grad=grad, grad_x=grad_x
         )
         weights, biases = unpack(self._spec, grad)
-        return Gradients(weights, biases, grad_x, value)
+        shape = self._spec.table_shape
+        table = grad[self._spec.table_slice].reshape(shape) if shape[0] else None
+        return Gradients(weights, biases, grad_x, value, table)
 
     def _check(
         self,

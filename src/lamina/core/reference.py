@@ -1,6 +1,6 @@
 """The slow twin: what the native engine computes, as equations in float64 NumPy.
 
-Layers run over l = 1 … L with h_0 = x::
+Layers run over l = 1 … L with h_0 = x, or encode(x) (core/encode.py)::
 
     u_l = concat(h_{l-1}, h_j for j in skips[l])              (n, fan_in_l)
     z_l = u_l W_l^T + b_l                                     (n, d_l)
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.core import encode
 from lamina.core.functions import ACTIVATIONS, OUTPUTS, Float64
 from lamina.core.losses import Loss, Target
 from lamina.core.spec import NetworkSpec
@@ -65,6 +66,19 @@ def unpack(spec: NetworkSpec, theta: NDArray[Any]) -> list[tuple[Float64, Float6
     ]
 
 
+def unpack_table(spec: NetworkSpec, theta: NDArray[Any]) -> Float64:
+    """The encoding's table (entries, features); no entries where there is none."""
+    return np.asarray(theta[spec.table_slice], np.float64).reshape(spec.table_shape)
+
+
+def input_layer(spec: NetworkSpec, theta: NDArray[Any], x: Float64) -> Float64:
+    """h_0, shape (n, d_0)."""
+    x = np.asarray(x, dtype=np.float64)
+    if spec.encoding is None:
+        return x
+    return encode.encode(spec.encoding, unpack_table(spec, theta), x)
+
+
 def forward(
     spec: NetworkSpec, theta: NDArray[Any], x: Float64, masks: Masks | None = None
 ) -> Trace:
@@ -83,7 +97,7 @@ def forward(
     Trace
     """
     z: list[Float64] = []
-    h: list[Float64] = [np.asarray(x, dtype=np.float64)]  # h[l] is h_l, from h_0 = x
+    h: list[Float64] = [input_layer(spec, theta, x)]  # h[l] is h_l
     for layer, (weight, bias) in enumerate(unpack(spec, theta), start=1):
         u_l = np.concatenate([h[j] for j in spec.sources(layer)], axis=1)  # (n, fan_in_l)
         z_l = u_l @ weight.T + bias  # (n, d_l)
@@ -124,7 +138,7 @@ def backward(
     grad_theta : ndarray, shape (n_params,)
     grad_x : ndarray, shape (n, d_in)
     """
-    h = [np.asarray(x, dtype=np.float64), *trace.h]
+    h = [input_layer(spec, theta, x), *trace.h]
     grad_h = [np.zeros_like(h_l) for h_l in h]  # d loss / d h_l, summed over its readers
     grad_theta = np.empty(spec.n_params)
     for layer in range(spec.n_layers, 0, -1):
@@ -145,7 +159,12 @@ def backward(
         for j in spec.sources(layer):
             grad_h[j] += grad_u[:, start : start + h[j].shape[1]]
             start += h[j].shape[1]
-    return grad_theta, grad_h[0]
+    if spec.encoding is None:
+        return grad_theta, grad_h[0]
+    table, x = unpack_table(spec, theta), np.asarray(x, dtype=np.float64)
+    grad_table, grad_x = encode.backward(spec.encoding, table, x, grad_h[0])
+    grad_theta[spec.table_slice] = grad_table.ravel()
+    return grad_theta, grad_x
 
 
 # --- the objective ----------------------------------------------------------------------------
@@ -358,9 +377,28 @@ def train_epoch(
     for b, index in enumerate(batches):
         mask = None if masks is None else masks[b]
         value, g = penalised(spec, state.theta, data.rows(index), loss, hyper, mask)
-        state = step(state, g, float(lr[b]), decay, hyper)
+        before, state = state, step(state, g, float(lr[b]), decay, hyper)
+        if step is adam_step:
+            state = _keep_untouched(spec, before, state, g)
         total += value * len(index)
     return state, total / n
+
+
+def _keep_untouched(spec: NetworkSpec, before: State, after: State, g: Float64) -> State:
+    """Table entries whose gradient is exactly zero keep value and moments under Adam.
+
+    References
+    ----------
+    Müller et al. (2022), arXiv:2201.05989, section 4.
+    """
+    keep = np.zeros(len(g), bool)
+    keep[spec.table_slice] = g[spec.table_slice] == 0.0
+    return State(
+        np.where(keep, before.theta, after.theta),
+        np.where(keep, before.m, after.m),
+        np.where(keep, before.v, after.v),
+        after.step,
+    )
 
 
 def split(order: NDArray[np.integer[Any]], batch_size: int) -> list[NDArray[np.intp]]:

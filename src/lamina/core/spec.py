@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from lamina.core import encodings
 from lamina.core.checks import check_choice, check_count, check_number
+from lamina.core.encodings import Encoding
 from lamina.core.errors import SpecError
 from lamina.core.functions import ACTIVATIONS, OUTPUTS
 
@@ -24,10 +26,11 @@ _WHERE: Final = "Network"
 class NetworkSpec:
     """A multilayer perceptron's architecture; checked when made, immutable after.
 
-    Layers are numbered 1 … L, L = len(widths) + 1; h_0 = x. Layer l computes
+    Layers are numbered 1 … L, L = len(widths) + 1; h_0 = encoding(x) or x. Layer l computes
     ``u_l = concat(h_{l-1}, h_j for j in skips)``, ``z_l = u_l W_l^T + b_l``; a hidden layer gives
     ``h_l = phi_l(z_l)``, dropped out, plus ``h_{l-1}`` if residual and the widths match; the last
-    gives ``y_pred = output(z_L)``. theta is W_1 row-major, b_1, W_2, b_2, … in one vector.
+    gives ``y_pred = output(z_L)``. theta is W_1 row-major, b_1, W_2, b_2, … and last the encoding's
+    table row-major, in one vector.
 
     Parameters
     ----------
@@ -45,8 +48,8 @@ class NetworkSpec:
         Add h_{l-1} to the activation of every hidden layer of equal width.
     dropout : float in [0, 1)
         The share of each hidden layer's units dropped in a training step.
-    encoding : None
-        Reserved for encoders of the input.
+    encoding : HashGrid, Fourier, RandomFourier, OneBlob or None
+        What h_0 is; None: x itself.
     dtype : {"float32", "float64"}
         The type of theta and of the arithmetic.
 
@@ -64,7 +67,7 @@ class NetworkSpec:
     skips: tuple[tuple[int, tuple[int, ...]], ...] = ()
     residual: bool = False
     dropout: float = 0.0
-    encoding: None = None
+    encoding: Encoding | None = None
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -83,11 +86,8 @@ class NetworkSpec:
         check_choice(self.dtype, DTYPES, "dtype", _WHERE)
         check_number(self.dropout, "dropout", _WHERE, 0.0, 1.0, "left")
         _check_flag(self.residual, "residual")
-        if self.encoding is not None:
-            raise SpecError(
-                f"{_WHERE}: expected encoding to be None, got {self.encoding!r}. "
-                f"Encode x before the network."
-            )
+        encoding = encodings.check_encoding(self.encoding, self.d_in)
+        object.__setattr__(self, "encoding", encoding)
         _check_skips(self.skips, self.n_layers)
         if self.n_params > MOST_PARAMETERS:
             raise SpecError(
@@ -107,7 +107,7 @@ class NetworkSpec:
         skips: Mapping[int, Iterable[int]] | None = None,
         residual: bool = False,
         dropout: float = 0.0,
-        encoding: None = None,
+        encoding: Encoding | None = None,
         dtype: Any = "float32",
     ) -> NetworkSpec:
         """Make a specification from what users type: the arguments of ``lamina.Network``.
@@ -165,8 +165,9 @@ class NetworkSpec:
 
     @cached_property
     def layer_dims(self) -> tuple[int, ...]:
-        """(d_0, d_1, …, d_L) = (d_in, *widths, d_out), so that layer_dims[l] is d_l."""
-        return (self.d_in, *self.widths, self.d_out)
+        """(d_0, d_1, …, d_L) = (columns of h_0, *widths, d_out): layer_dims[l] is d_l."""
+        encoded = self.d_in if self.encoding is None else self.encoding.d_out(self.d_in)
+        return (encoded, *self.widths, self.d_out)
 
     def activation_at(self, layer: int) -> str:
         """The activation of layer l; identity for the last, whose output unit follows."""
@@ -203,7 +204,18 @@ class NetworkSpec:
     @property
     def n_params(self) -> int:
         """The length of theta."""
-        return sum(math.prod(weight) + bias[0] for weight, bias in self.parameter_shapes())
+        layers = sum(math.prod(weight) + bias[0] for weight, bias in self.parameter_shapes())
+        return layers + math.prod(self.table_shape)
+
+    @cached_property
+    def table_shape(self) -> tuple[int, int]:
+        """(entries, features) of the encoding's table, which ends theta; (0, 1) without."""
+        return (0, 1) if self.encoding is None else self.encoding.table_shape(self.d_in)
+
+    @property
+    def table_slice(self) -> slice:
+        """Where the encoding's table lies in theta."""
+        return slice(self.n_params - math.prod(self.table_shape), self.n_params)
 
     def slices(self) -> tuple[tuple[slice, slice], ...]:
         """Where the weight and the bias of each layer lie in theta."""
@@ -229,7 +241,7 @@ class NetworkSpec:
             "skips": [[layer, list(sources)] for layer, sources in self.skips],
             "residual": self.residual,
             "dropout": self.dropout,
-            "encoding": self.encoding,
+            "encoding": encodings.to_json(self.encoding),
             "dtype": self.dtype,
         }
 
@@ -269,6 +281,7 @@ class NetworkSpec:
                 "activations": tuple(data["activations"]),
                 "skips": skips,
                 "dropout": dropout,
+                "encoding": encodings.from_json(data["encoding"]),
             }
         )
 

@@ -1,0 +1,217 @@
+#include "encoding.h"
+
+#include <algorithm>
+
+namespace lamina {
+namespace {
+
+// Rows of one pass over all levels: their panels (16 KiB a panel) stay in the first cache.
+constexpr int kChunk = 128;
+constexpr size_t kFirstCache = 32 << 10;
+
+// Where the columns of one level begin in panels.
+template <class E>
+struct Columns {
+  E* at[4];
+  Columns(E* panels, ptrdiff_t stride, int first, int n, int panel) {
+    for (int f = 0; f < n; ++f) at[f] = panels + (first + f) / panel * stride + (first + f) % panel;
+  }
+};
+
+}  // namespace
+
+template <class T>
+Encoding<T>::Encoding(const EncodingSpec& spec, int d_in, const Kernels<T>* kernels)
+    : kernels_(kernels), d_(d_in), width_(spec.width) {
+  if (spec.kind == EncodingKind::kGrid)
+    make_levels(spec);
+  else
+    make_wave(spec);
+}
+
+template <class T>
+void Encoding<T>::make_levels(const EncodingSpec& spec) {
+  features_ = spec.features;
+  low_ = static_cast<T>(spec.low);
+  scale_ = static_cast<T>(1 / (spec.high - spec.low));
+  int64_t entries = 0;
+  for (const GridLevelSpec& s : spec.levels) {
+    Level level{static_cast<ptrdiff_t>(entries) * features_, s.entries, {}};
+    GridArgs<T>& a = level.args;
+    a.d = d_;
+    a.features = features_;
+    a.resolution = s.resolution;
+    a.hashed = s.hashed;
+    const uint32_t primes[3] = {1u, 2654435761u, 805459861u};  // Mueller et al. 2022, eq. 4
+    uint32_t step = 1;
+    for (int j = 0; j < d_; ++j, step *= static_cast<uint32_t>(s.resolution) + 1)
+      a.factor[j] = s.hashed ? primes[j] : step;
+    a.mask = s.wraps ? static_cast<uint32_t>(s.entries - 1) : ~0u;
+    a.smooth = spec.smooth;
+    a.prefetch = static_cast<size_t>(s.entries) * features_ * sizeof(T) > kFirstCache;
+    a.scale = scale_;
+    entries += s.entries;
+    levels_.push_back(level);
+  }
+  table_ = Aligned<T>(static_cast<size_t>(entries) * features_);
+  flops_ = static_cast<double>(levels_.size()) * (8 << d_);  // as long as so many multiplications
+}
+
+template <class T>
+void Encoding<T>::make_wave(const EncodingSpec& spec) {
+  wave_ = spec.kind == EncodingKind::kBlob ? kBlob : kSinusoid;
+  n_copied_ = spec.n_copied;
+  columns_ = panels_of(width_, P) * P;
+  offset_ = Aligned<T>(columns_);
+  for (int c = 0; c < width_; ++c) offset_.data()[c] = static_cast<T>(spec.offset[c]);
+  const int axes = spec.axis.empty() ? d_ : 1;
+  factor_ = Aligned<T>(static_cast<size_t>(axes) * columns_);
+  for (int j = 0; j < axes; ++j)
+    for (int c = 0; c < width_; ++c)
+      factor_.data()[j * columns_ + c] =
+          static_cast<T>(spec.factor[static_cast<size_t>(j) * width_ + c]);
+  if (!spec.axis.empty()) {
+    axis_ = spec.axis;
+    axis_.resize(columns_, 0);
+  }
+  flops_ = 40.0 * columns_ + 2.0 * axes * columns_;
+}
+
+template <class T>
+GridArgs<T> Encoding<T>::at(int level, const T* u, ptrdiff_t u_stride, int rows) const {
+  GridArgs<T> a = levels_[level].args;
+  a.u = u;
+  a.u_stride = u_stride;
+  a.rows = rows;
+  return a;
+}
+template <class T>
+WaveArgs<T> Encoding<T>::wave(const T* raw, int row0, int rows) const {
+  return {wave_,
+          d_,
+          columns_,
+          n_copied_,
+          axis_.empty() ? nullptr : axis_.data(),
+          factor_.data(),
+          offset_.data(),
+          raw + static_cast<ptrdiff_t>(row0) * d_,
+          rows};
+}
+
+// Grids read their coordinates axis by axis, waves row by row.
+template <class T>
+void Encoding<T>::load(const T* x, const int32_t* index, int rows, T* raw, int capacity,
+                       int row0) const {
+  constexpr int kAhead = 16;
+  const ptrdiff_t row_step = grid() ? 1 : d_, axis_step = grid() ? capacity : 1;
+  T* to = raw + row0 * row_step;
+  for (int r = 0; r < rows; ++r, to += row_step) {
+    if (index && r + kAhead < rows)
+      __builtin_prefetch(x + static_cast<ptrdiff_t>(index[r + kAhead]) * d_);
+    const T* from = x + (index ? index[r] : static_cast<ptrdiff_t>(r)) * d_;
+    if (grid())
+      for (int j = 0; j < d_; ++j) to[j * axis_step] = (from[j] - low_) * scale_;
+    else
+      std::copy_n(from, d_, to);
+  }
+}
+
+template <class T>
+void Encoding<T>::derive(int derivative, const T* raw, int capacity, int row0, int rows, T* panels,
+                         ptrdiff_t stride) const {
+  if (!grid()) return kernels_->wave_forward(wave(raw, row0, rows), derivative, panels, stride);
+  for (int row = 0; row < rows; row += kChunk)
+    for (int l = 0; l < n_levels(); ++l) {
+      const Columns<T> columns(panels + static_cast<ptrdiff_t>(row) * P, stride, l * features_,
+                               features_, P);
+      kernels_->grid_forward(at(l, raw + row0 + row, capacity, std::min(kChunk, rows - row)),
+                             derivative, table() + levels_[l].offset, columns.at, P);
+    }
+}
+
+template <class T>
+void Encoding<T>::input_gradient(const T* raw, int capacity, int row0, int rows, const T* g,
+                                 ptrdiff_t stride, T* grad_x) const {
+  std::fill_n(grad_x, static_cast<size_t>(rows) * d_, T(0));
+  if (!grid()) return kernels_->wave_input(wave(raw, row0, rows), g, stride, grad_x);
+  for (int l = 0; l < n_levels(); ++l) {
+    const Columns<const T> columns(g, stride, l * features_, features_, P);
+    kernels_->grid_input(at(l, raw + row0, capacity, rows), table() + levels_[l].offset, columns.at,
+                         P, grad_x);
+  }
+}
+
+template <class T>
+KeptRows<T>::KeptRows(const Encoding<T>& e, int64_t rows)
+    : capacity(rows),
+      u(static_cast<size_t>(rows) * e.d_in()),
+      g(static_cast<size_t>(rows) * e.width()) {}
+
+template <class T>
+LevelGradient<T>::LevelGradient(const Encoding<T>& e)
+    : gradient(static_cast<size_t>(e.largest_level())),
+      touched(static_cast<size_t>(e.largest_level()) / kTableGroup) {}
+
+template <class T>
+ptrdiff_t Encoding<T>::largest_level() const {
+  int64_t entries = 0;
+  for (const Level& l : levels_) entries = std::max(entries, l.entries);
+  return static_cast<ptrdiff_t>(entries) * features_;
+}
+
+template <class T>
+void Encoding<T>::keep(const T* raw, int capacity, int row0, int rows, const T* g, ptrdiff_t stride,
+                       KeptRows<T>& kept, int64_t to) const {
+  for (int j = 0; j < d_; ++j)
+    std::copy_n(raw + static_cast<ptrdiff_t>(j) * capacity + row0, rows,
+                kept.u.data() + j * kept.capacity + to);
+  for (int row = 0; row < rows; row += kChunk)
+    for (int l = 0; l < n_levels(); ++l) {
+      const int n = std::min(kChunk, rows - row);
+      const Columns<const T> columns(g + static_cast<ptrdiff_t>(row) * P, stride, l * features_,
+                                     features_, P);
+      T* out = kept.g.data() + (l * kept.capacity + to + row) * features_;
+      for (int r = 0; r < n; ++r)
+        for (int f = 0; f < features_; ++f)
+          out[r * features_ + f] = columns.at[f][static_cast<ptrdiff_t>(r) * P];
+    }
+}
+
+template <class T>
+void Encoding<T>::scatter(int level, int derivative, const KeptRows<T>& kept, int rows, T* gradient,
+                          uint8_t* touched) const {
+  const T* g = kept.g.data() + level * kept.capacity * features_;
+  const T* columns[4] = {g, g + 1, g + 2, g + 3};
+  kernels_->grid_scatter(at(level, kept.u.data(), kept.capacity, rows), derivative, columns,
+                         features_, gradient, touched);
+}
+
+template <class T>
+void Encoding<T>::update(int level, const KeptRows<T>& kept, int rows, LevelGradient<T>& own, T* m,
+                         T* v, const StepCoefficients& c, bool adam) {
+  const Level& l = levels_[level];
+  // Where the batch reaches most groups anyway, marking them costs more than it saves; and a
+  // velocity moves entries that have no gradient.
+  const bool few = (static_cast<int64_t>(rows) << d_) < l.entries;
+  const bool all = !few || (!adam && c.beta_1 != 0);
+  uint8_t* touched = all ? nullptr : own.touched.data();
+  scatter(level, -1, kept, rows, own.gradient.data(), touched);
+  TableStepArgs<T> a{};
+  a.w = table() + l.offset;
+  a.m = m && (adam || c.beta_1 != 0) ? m + l.offset : nullptr;
+  a.v = adam ? v + l.offset : nullptr;
+  a.gradient = own.gradient.data();
+  a.touched = touched;
+  a.n_groups = static_cast<ptrdiff_t>(l.entries / kTableGroup);
+  a.features = features_;
+  (adam ? kernels_->table_adam : kernels_->table_sgd)(a, c);
+}
+
+template struct KeptRows<float>;
+template struct KeptRows<double>;
+template struct LevelGradient<float>;
+template struct LevelGradient<double>;
+template class Encoding<float>;
+template class Encoding<double>;
+
+}  // namespace lamina

@@ -1,0 +1,103 @@
+// Encodings: h_0 as a function of the coordinates x, computed a block of rows at a time straight
+// into the panels of h_0.
+//
+// For whoever needs derivatives of outputs by inputs: `tangent` writes d h_0 / d x_j of a block
+// into panels; `keep` and `scatter` carry a gradient that arrives for h_0 (derivative -1), or for
+// that tangent (derivative j), back into the table; both are linear in the table. `input_gradient`
+// is the transpose of all tangents at once. Second derivatives by x are not here.
+#pragma once
+#include <vector>
+
+#include "layout.h"
+
+namespace lamina {
+
+// The rows of one batch as the table's gradient reads them: level by level, over all rows, so that
+// one owner can walk a level's gradient while it is in cache, and no two owners share an entry.
+template <class T>
+struct KeptRows {
+  int64_t capacity = 0;
+  Aligned<T> u;  // [axis][capacity]
+  Aligned<T> g;  // [level][row][feature]
+  KeptRows() = default;
+  KeptRows(const Encoding<T>& encoding, int64_t rows);
+};
+
+// One owner's gradient of one level, zero between steps, and which groups of it are not.
+template <class T>
+struct LevelGradient {
+  Aligned<T> gradient;
+  Aligned<uint8_t> touched;
+  LevelGradient() = default;
+  explicit LevelGradient(const Encoding<T>& encoding);
+};
+
+template <class T>
+class Encoding {
+ public:
+  static constexpr int P = kPanel<T>;
+  Encoding(const EncodingSpec& spec, int d_in, const Kernels<T>* kernels);
+
+  int width() const { return width_; }
+  int d_in() const { return d_; }
+  // Trainable numbers, which end theta; 0 for all but grids.
+  int64_t n_params() const { return static_cast<int64_t>(table_.size()); }
+  T* table() { return table_.data(); }
+  const T* table() const { return table_.data(); }
+  double flops_a_row() const { return flops_; }
+
+  // The raw coordinates of rows, held by Buffers::raw (d_in elements a row, `capacity` rows).
+  void load(const T* x, const int32_t* index, int rows, T* raw, int capacity, int row0) const;
+  void forward(const T* raw, int capacity, int row0, int rows, T* panels, ptrdiff_t stride) const {
+    derive(-1, raw, capacity, row0, rows, panels, stride);
+  }
+  void tangent(int j, const T* raw, int capacity, int row0, int rows, T* panels,
+               ptrdiff_t stride) const {
+    derive(j, raw, capacity, row0, rows, panels, stride);
+  }
+  // grad_x (rows, d_in) = d <g, h_0> / d x, g in panels.
+  void input_gradient(const T* raw, int capacity, int row0, int rows, const T* g, ptrdiff_t stride,
+                      T* grad_x) const;
+
+  // Grids only. A block's coordinates and d loss / d h_0 go to rows [to, to + rows) of `kept` ...
+  void keep(const T* raw, int capacity, int row0, int rows, const T* g, ptrdiff_t stride,
+            KeptRows<T>& kept, int64_t to) const;
+  int n_levels() const { return static_cast<int>(levels_.size()); }
+  ptrdiff_t largest_level() const;  // in elements
+  // ... and every level's owner adds all of them, in order, to that level's gradient, which starts
+  // at `gradient`; touched marks groups of kTableGroup entries, unless null.
+  void scatter(int level, int derivative, const KeptRows<T>& kept, int rows, T* gradient,
+               uint8_t* touched) const;
+  // Scatter and step of one level, own.gradient zero before and after. Neither decay nor l2: a
+  // table's entries are values, not weights.
+  void update(int level, const KeptRows<T>& kept, int rows, LevelGradient<T>& own, T* m, T* v,
+              const StepCoefficients& coefficients, bool adam);
+  ptrdiff_t level_offset(int level) const { return levels_[level].offset; }  // in elements
+
+ private:
+  struct Level {
+    ptrdiff_t offset;  // of its first entry in the table, in elements
+    int64_t entries;
+    GridArgs<T> args;
+  };
+  void derive(int derivative, const T* raw, int capacity, int row0, int rows, T* panels,
+              ptrdiff_t stride) const;
+  void make_levels(const EncodingSpec& spec);
+  void make_wave(const EncodingSpec& spec);
+  GridArgs<T> at(int level, const T* u, ptrdiff_t u_stride, int rows) const;
+  WaveArgs<T> wave(const T* raw, int row0, int rows) const;
+  bool grid() const { return !levels_.empty(); }
+
+  const Kernels<T>* kernels_;
+  int d_, width_, features_ = 0;
+  double flops_ = 0;
+  T low_ = 0, scale_ = 1;  // u = (x - low) * scale
+  std::vector<Level> levels_;
+  Aligned<T> table_;
+  Wave wave_ = kSinusoid;
+  int columns_ = 0, n_copied_ = 0;
+  std::vector<int> axis_;
+  Aligned<T> factor_, offset_;
+};
+
+}  // namespace lamina

@@ -309,7 +309,6 @@ struct PyRun {
     const bool adam = optimizer == "adam";
     const bool bfloat16 = number(hyper, "bfloat16", 0) != 0;
     require(!bfloat16 || (sizeof(T) == 4 && half_kernels()), "bfloat16 is not available here");
-    require(!bfloat16 || e.spec.encoding.kind == EncodingKind::kNone, "bfloat16 has no encodings");
     return {loss_spec(loss, parameters, e.spec.output, e.d_out),
             adam ? Optimizer::kAdam : Optimizer::kSgd,
             adam ? number(hyper, "beta_1", 0.9) : number(hyper, "momentum", 0.0),

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "encoding.h"
+
 namespace lamina {
 namespace {
 
@@ -43,14 +45,19 @@ HalfBuffers::HalfBuffers(const Layout<float>& layout, int rows)
     paired[l] = Aligned<Bf16>(panels(l));
   }
   wide.h[depth] = Aligned<float>(panels(depth));
+  if (layout.encoding) {
+    wide.raw = Aligned<float>(static_cast<size_t>(capacity) * layout.d_in);
+    wide.h[0] = Aligned<float>(panels(0));
+    if (layout.n_table() > 0) wide.delta[0] = Aligned<float>(panels(0));
+  }
   wide.y = Aligned<float>(panels(depth));
   wide.row_weight = Aligned<float>(capacity);
   wide.classes = Aligned<int32_t>(capacity);
 }
 
 HalfLayout::HalfLayout(Layout<float>& layout, const HalfKernels& kernels)
-    : a_(layout), kernels_(kernels) {
-  double bytes = 4.0 * layout.d_in;
+    : a_(layout), kernels_(kernels), table_(layout.n_table() > 0) {
+  double bytes = (layout.encoding ? 12.0 : 4.0) * layout.dims[0];
   for (const Layer<float>& layer : layout.layers) {
     w_.emplace_back(layer.w.size());
     wt_.emplace_back(layer.w.size());
@@ -64,7 +71,7 @@ HalfLayout::HalfLayout(Layout<float>& layout, const HalfKernels& kernels)
 
 void HalfLayout::pack_tile(int l, int p, int q) {
   const Layer<float>& layer = a_.layer(l);
-  const bool below = q >= a_.first_hidden_panel(layer);
+  const bool below = table_ || q >= a_.first_hidden_panel(layer);
   kernels_.pack(layer.w.data() + layer.tile(p, q), w_[l - 1].data() + layer.tile(p, q),
                 below ? wt_[l - 1].data() + layer.transposed(q, p) : nullptr);
 }
@@ -76,8 +83,16 @@ void HalfLayout::pack() {
 
 void HalfLayout::load_rows(HalfBuffers& b, const float* x, const int32_t* index, int row0,
                            int rows) const {
-  kernels_.gather(x, a_.d_in, index, rows, b.h[0].data() + offset(row0),
-                  b.turned[0].data() + offset(row0), b.stride);
+  const ptrdiff_t at = offset(row0);
+  if (!a_.encoding)
+    return kernels_.gather(x, a_.d_in, index, rows, b.h[0].data() + at, b.turned[0].data() + at,
+                           b.stride);
+  a_.load_rows(b.wide, x, index, row0, rows);
+  for (int p = 0; p < panels_of(a_.dims[0], kHalfPanel); ++p) {
+    const ptrdiff_t panel = p * b.stride + at;
+    kernels_.narrow({b.wide.h[0].data() + panel, rows, kNone, nullptr, b.h[0].data() + panel,
+                     nullptr, b.turned[0].data() + panel, nullptr});
+  }
 }
 
 void HalfLayout::forward_rows(HalfBuffers& b, Part<float>&, int row0, int rows,
@@ -144,7 +159,7 @@ void HalfLayout::finish_layer(HalfBuffers& b, int l, int row0, int rows, const D
 // delta_l from d loss / d h_l, which stands in wide.delta[l]; a residual passes the latter on.
 void HalfLayout::finish_delta(HalfBuffers& b, Part<float>& part, int l, int row0, int rows) const {
   const Layer<float>& layer = a_.layer(l);
-  const bool pass_on = layer.residual && l > 1;
+  const bool pass_on = layer.residual && (l > 1 || table_);
   const ptrdiff_t count = offset(half_rows(rows));
   for (int p = 0; p < layer.out_panels; ++p) {
     const ptrdiff_t at = p * b.stride + offset(row0);
@@ -198,15 +213,15 @@ void HalfLayout::backward_rows(HalfBuffers& b, Part<float>& part, int row0, int 
     d.clear();
     for (int p = 0; p < layer.out_panels; ++p) d.push_back(b.delta[l].data() + p * b.stride + at);
     for (const Segment& s : layer.segments) {
-      if (s.source == 0) continue;
+      if (s.source == 0 && !table_) continue;
       const HalfProduct product{d.data(),
                                 layer.out_panels,
                                 half_rows(rows),
                                 s.width,
                                 wt_[l - 1].data() + layer.transposed(s.first_panel, 0),
                                 kHalfTile * layer.out_panels};
-      const Layer<float>& below = a_.layer(s.source);
-      if (below.alone) {
+      if (s.source > 0 && a_.layer(s.source).alone) {
+        const Layer<float>& below = a_.layer(s.source);
         HalfBackward g{product};
         g.finish = below.finish;
         const Aligned<Bf16>& side = below.finish == kMulByD ? b.slope[s.source] : b.h[s.source];

@@ -48,6 +48,7 @@ class HalfLayout {
   Layout<float>& a_;
   const HalfKernels& kernels_;
   int block_rows_;
+  const bool table_;                   // the encoding learns, so that d loss / d h_0 is wanted
   std::vector<Aligned<Bf16>> w_, wt_;  // by layer, tiles at the places of Layer::tile, ::transposed
 };
 

@@ -173,6 +173,10 @@ struct Run<T>::State {
           half->forward_rows(b, own, at, rows, &key, at_row);
           own.loss += a.loss_rows(b.wide, own, at, rows, loss, plan.rows, scale, true);
           half->backward_rows(b, own, at, rows, !split, i > 0);
+          if (table)
+            a.encoding->keep(b.wide.raw.data(), b.capacity, at, rows,
+                             b.wide.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride,
+                             kept, row);
         }
       if (!half) {
         Buffers<T>& b = *buffers[slot];

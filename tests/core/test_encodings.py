@@ -256,12 +256,6 @@ def test_exports_refuse_an_encoding(export):
         export(net)
 
 
-def test_bfloat16_refuses_an_encoding():
-    net = lamina.Network(2, (8,), 2, encoding=Fourier(2), rng=0)
-    with pytest.raises(lamina.SpecError, match=r"expected a (network without|processor with)"):
-        lamina.train(net, np.zeros((8, 2)), np.zeros((8, 2)), precision="bfloat16")
-
-
 def picture(x):
     """A small picture: a smooth ground, fine stripes, and the sharp edge of a disc."""
     stripes = np.sin(30 * x[:, :1]) * np.cos(24 * x[:, 1:])

@@ -219,3 +219,31 @@ def test_parameters_set_between_epochs_are_taken_up(unit):
     run.epochs(x, y, np.ones(1), first_epoch=0, n_epochs=1, shuffle=False)
     expected, _ = one_step(spec, theta, x, y, loss)
     assert_same_bits(theta - engine.get_parameters(), expected)
+
+
+ENCODINGS = [
+    lamina.HashGrid(n_levels=8, log2_table_size=10),
+    lamina.Fourier(6),
+    lamina.RandomFourier(32, 2.0),
+    lamina.OneBlob(16),
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("more", [{}, {"residual": True}, {"skips": {3: (0,)}}], ids=str)
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_encoded_coordinates_and_their_table(unit, encoding, more, n_threads):
+    """Weights and table move as in float32, but for the rounding of factors."""
+    net = lamina.Network(2, (32, 32, 32), 3, activation="gelu", encoding=encoding, rng=0, **more)
+    rng = np.random.default_rng(0)
+    theta = net.theta.copy()
+    table = theta[theta.size - (0 if net.table is None else net.table.size) :]
+    table[:] = rng.standard_normal(table.size)  # else h_0 is too small to matter
+    x = rng.uniform(-1, 1, (300, 2)).astype(np.float32)
+    y = rng.standard_normal((300, 3)).astype(np.float32)
+    half, _ = one_step(net.spec, theta, x, y, SquaredError(), n_threads)
+    full, _ = one_step(net.spec, theta, x, y, SquaredError(), n_threads, half=False)
+    for part in (slice(0, theta.size - table.size), slice(theta.size - table.size, None)):
+        assert np.linalg.norm(half[part] - full[part]) <= 0.02 * np.linalg.norm(full[part])
+    assert np.linalg.norm(half[theta.size - table.size :]) > 0 or not table.size
+    assert not np.array_equal(half, full)

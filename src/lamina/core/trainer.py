@@ -125,11 +125,6 @@ def train(
         )
     chosen = resolve_optimizer(optimizer, "train")
     precision = _resolve_precision(precision, net.spec.dtype)
-    if precision == "bfloat16" and net.encoding is not None:
-        raise SpecError(
-            "train: expected a network without an encoding for precision='bfloat16', got "
-            f"{type(net.encoding).__name__}. Pass precision=None."
-        )
     plan = Plan(
         loss=resolve_loss(loss, net.spec.output, "train"),
         batch_size=check_count(batch_size, "batch_size", "train"),

@@ -10,9 +10,11 @@
 #include <memory>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "bindings.h"
+#include "dispatch.h"
 #include "grouped.h"
 
 namespace lamina {
@@ -33,7 +35,7 @@ GroupedSpec grouped_spec(int n_experts, int d_in, const std::vector<GroupedLayer
   return spec;
 }
 
-template <class T>
+template <class T, class Products>  // Grouped<T> or GroupedHalf
 struct PyGrouped {
   // weight (n_experts, d_out, d_in), bias (n_experts, d_out), gate as weight, gate_bias as bias
   template <class E>
@@ -46,8 +48,8 @@ struct PyGrouped {
   using Experts = std::optional<Array<const int32_t, 2>>;
   using Offsets = std::optional<Array<const int64_t, 1>>;
   using Share = std::optional<Input>;
-  using Pack = std::shared_ptr<const GroupedPack<T>>;
-  using Pass = std::shared_ptr<const GroupedPass<T>>;
+  using Pack = std::shared_ptr<const typename Products::Pack>;
+  using Pass = std::shared_ptr<const typename Products::Pass>;
   // Opaque to Python. What they hold is never changed, so calls may share them.
   struct PyPack {
     Pack pack;
@@ -58,9 +60,14 @@ struct PyGrouped {
     int top_k;
   };
 
-  Grouped<T> grouped;
+  Products grouped;
   PyGrouped(int n_experts, int d_in, const std::vector<GroupedLayerTuple>& layers)
-      : grouped(grouped_spec(n_experts, d_in, layers)) {}
+      : grouped(checked(grouped_spec(n_experts, d_in, layers))) {}
+  static GroupedSpec checked(GroupedSpec spec) {
+    require(!std::is_same_v<Products, GroupedHalf> || half_kernels(),
+            "bfloat16 is not available here");
+    return spec;
+  }
 
   template <class E>
   std::vector<GroupedArrays<E*>> arrays(const std::vector<LayerArrays<E>>& layers,
@@ -174,9 +181,9 @@ struct PyGrouped {
   }
 };
 
-template <class T>
+template <class T, class Products>
 void bind(nb::module_& m, const char* name, const char* pack_name, const char* pass_name) {
-  using G = PyGrouped<T>;
+  using G = PyGrouped<T, Products>;
   nb::class_<typename G::PyPack>(m, pack_name, "Experts' weights, laid out for Grouped.forward.");
   nb::class_<typename G::PyPass>(m, pass_name, "What a forward pass leaves for its backward pass.");
   nb::class_<G>(m, name, "Products of rows with the weights of their experts.")
@@ -199,8 +206,9 @@ void bind(nb::module_& m, const char* name, const char* pack_name, const char* p
 }  // namespace
 
 void bind_grouped(nb::module_& m) {
-  bind<float>(m, "Grouped32", "GroupedPack32", "GroupedPass32");
-  bind<double>(m, "Grouped64", "GroupedPack64", "GroupedPass64");
+  bind<float, Grouped<float>>(m, "Grouped32", "GroupedPack32", "GroupedPass32");
+  bind<double, Grouped<double>>(m, "Grouped64", "GroupedPack64", "GroupedPass64");
+  bind<float, GroupedHalf>(m, "Grouped16", "GroupedPack16", "GroupedPass16");
 }
 
 }  // namespace lamina

@@ -55,6 +55,8 @@ class GroupedPass;  // what a forward pass leaves for its backward pass
 template <class T>
 class Grouped {
  public:
+  using Pack = GroupedPack<T>;
+  using Pass = GroupedPass<T>;
   using Weights = std::vector<GroupedArrays<const T*>>;  // one a layer
   using Gradients = std::vector<GroupedArrays<T*>>;
 
@@ -73,6 +75,37 @@ class Grouped {
   // gradients' pointers may be null. The route's arrays are not needed any more.
   void backward(const GroupedPass<T>& pass, const Weights& weights, const T* grad_out, T* grad_x,
                 T* grad_share, const Gradients& gradients, int n_threads, const Poll& poll) const;
+
+ private:
+  struct Shape;
+  std::unique_ptr<Shape> shape_;
+};
+
+class GroupedHalfPack;
+class GroupedHalfPass;
+
+// The same with products in bfloat16 and sums in float32; half_kernels() must not be null. A row's
+// bits still depend on nothing but the row.
+class GroupedHalf {
+ public:
+  using Pack = GroupedHalfPack;
+  using Pass = GroupedHalfPass;
+  using Weights = Grouped<float>::Weights;
+  using Gradients = Grouped<float>::Gradients;
+
+  explicit GroupedHalf(const GroupedSpec& spec);
+  ~GroupedHalf();
+  const GroupedSpec& spec() const;
+
+  std::shared_ptr<const Pack> pack(const Weights& weights, int n_threads) const;
+  void forward(const Pack& pack, const Route<float>& route, const float* x, float* out,
+               int n_threads, const Poll& poll) const;
+  std::shared_ptr<const Pass> forward(const Weights& weights, const Route<float>& route,
+                                      const float* x, float* out, int n_threads,
+                                      const Poll& poll) const;
+  void backward(const Pass& pass, const Weights& weights, const float* grad_out, float* grad_x,
+                float* grad_share, const Gradients& gradients, int n_threads,
+                const Poll& poll) const;
 
  private:
   struct Shape;

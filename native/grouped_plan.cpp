@@ -69,15 +69,17 @@ void Pool::give(Aligned<char> area) {
 }
 
 void each_task(int64_t n_tasks, int n_threads, const Poll& poll,
-               const std::function<void(int64_t, int)>& body) {
+               const std::function<void(int64_t, int)>& body, void (*enter)(), void (*leave)()) {
   std::atomic<int64_t> next{0};
   Watch watch(poll);
   const int team = static_cast<int>(std::min<int64_t>(n_threads, n_tasks));
   run_team(team, [&](int thread) {
+    if (enter) enter();
     for (int64_t task; !watch.stopped() && (task = next.fetch_add(1)) < n_tasks;) {
       body(task, thread);
       if (thread == 0) watch.check();
     }
+    if (leave) leave();
   });
   if (watch.stopped()) throw Interrupted();
 }

@@ -75,8 +75,10 @@ class Loan {
   Aligned<char> area_;
 };
 
-// body(task, thread) once for each task, claimed in order; throws Interrupted when poll says so.
+// body(task, thread) once for each task, claimed in order, between enter and leave of each thread;
+// throws Interrupted when poll says so.
 void each_task(int64_t n_tasks, int n_threads, const Poll& poll,
-               const std::function<void(int64_t task, int thread)>& body);
+               const std::function<void(int64_t task, int thread)>& body, void (*enter)() = nullptr,
+               void (*leave)() = nullptr);
 
 }  // namespace lamina

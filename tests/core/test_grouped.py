@@ -83,6 +83,16 @@ def test_a_wrong_shape_of_experts_is_refused(wrong):
         GroupedLinear(**{**right, **wrong})
 
 
+def test_a_wrong_precision_is_refused(monkeypatch):
+    with pytest.raises(SpecError, match="bfloat16"):
+        GroupedLinear(E, D, F, precision="float16")
+    with pytest.raises(SpecError, match="dtype float32"):
+        GroupedLinear(E, D, F, precision="bfloat16", dtype="float64")
+    monkeypatch.setattr("lamina.core.engine.bfloat16_unit", lambda: None)
+    with pytest.raises(SpecError, match="AMX-BF16 or AVX-512-BF16"):
+        GroupedLinear(E, D, F, precision="bfloat16")
+
+
 def test_backward_refuses_what_does_not_fit(ffn):
     y, passed = ffn.forward([UP, DOWN], X, experts=IDS)
     with pytest.raises(ShapeError, match="grad_y"):

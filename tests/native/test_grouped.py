@@ -233,3 +233,76 @@ def test_a_pass_can_be_used_twice_and_only_for_what_is_wanted():
         for a, b, c in zip(mine, theirs, given, strict=True):
             assert a is c
             assert a is None or np.array_equal(a, b)
+
+
+@pytest.fixture(params=_native.half_isas() or [None])
+def unit(request):
+    if request.param is None:
+        pytest.skip("this machine has neither AMX-BF16 nor AVX-512-BF16")
+    before = _native.half_isa()
+    _native.set_half_isa(request.param)
+    yield request.param
+    _native.set_half_isa(before)
+
+
+def distance(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:-2], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_bfloat16_is_as_near_to_pytorch_as_its_eight_bits_allow(unit, shape, bias):
+    n_experts, d_in, layers, n, top_k = shape
+    rng = np.random.default_rng(7)
+    weights = make_weights(rng, n_experts, d_in, layers, bias)
+    x, share, grad_y = draw(rng, n, d_in), draw(rng, n, top_k), draw(rng, n, layers[-1][0])
+    ids = rng.integers(0, n_experts, (n, top_k))
+    y, grad_x, grad_share, grads = by_torch(layers, weights, x, ids, share, grad_y)
+    experts = Experts(n_experts, d_in, layers, precision="bfloat16")
+    ours, passed = experts.forward(weights, x, experts=ids, share=share)
+    got = experts.backward(passed, grad_y)
+    assert_same_bits(experts(experts.pack(weights), x, experts=ids, share=share), ours)
+    # Half a unit of 2^-8 for each of some five roundings; a relu's mask may flip besides.
+    tolerance = 5 * 2**-9 if all(a != "relu" for _, a, _ in layers) else 0.05
+    assert distance(ours, y) < 5 * 2**-9
+    assert 0 < distance(got.x, grad_x) < tolerance
+    assert distance(got.share, grad_share) < 5 * 2**-9
+    for layer, expected in zip(got.weights, grads, strict=True):
+        for name, a, e in zip(ExpertWeights._fields, layer, expected, strict=True):
+            assert (a is None) == (e is None), name
+            if e is not None:
+                assert distance(a, e) < tolerance, name
+
+
+def test_a_rows_bits_in_bfloat16_depend_on_nothing_but_the_row(unit):
+    rng = np.random.default_rng(8)
+    n, d, e, k = 1900, 37, 2, 2
+    ffn = ExpertFeedForward(e, d, 70, activation="silu", gated=True, precision="bfloat16")
+    weights = make_weights(rng, e, d, ffn.layers)
+    x, share, grad_y = (draw(rng, n, m) for m in (d, k, d))
+    ids = rng.integers(0, e, (n, k))
+    y, passed = ffn.forward(weights, x, experts=ids, share=share, n_threads=1)
+    grads = ffn.backward(passed, grad_y, n_threads=1)
+    again = ffn.backward(passed, grad_y, n_threads=3)
+    assert_same_bits(again.weights[0].gate, grads.weights[0].gate)
+    assert_same_bits(again.weights[1].bias, grads.weights[1].bias)
+    rows = rng.permutation(n)[:333]
+    some, passed = ffn.forward(weights, x[rows], experts=ids[rows], share=share[rows], n_threads=2)
+    assert_same_bits(some, y[rows])
+    assert_same_bits(ffn.backward(passed, grad_y[rows]).x, grads.x[rows])
+
+
+def test_bfloat16_leaves_idle_experts_without_gradient_and_nan_in_its_row(unit):
+    rng = np.random.default_rng(9)
+    layer = GroupedLinear(4, 40, 33, precision="bfloat16")
+    weights = make_weights(rng, 4, 40, layer.layers)
+    x, grad_y = draw(rng, 70, 40), draw(rng, 70, 33)
+    y, passed = layer.forward(weights, x, offsets=[0, 0, 1, 1, 70])
+    grads = layer.backward(passed, grad_y).weights[0]
+    assert not grads.weight[[0, 2]].any()
+    assert not grads.bias[[0, 2]].any()
+    assert grads.weight[1].any()
+    x[5] = np.nan
+    broken = layer(layer.pack(weights), x, offsets=[0, 0, 1, 1, 70])
+    assert np.isnan(broken[5]).all()
+    assert_same_bits(np.delete(broken, 5, 0), np.delete(y, 5, 0))

@@ -273,11 +273,15 @@ class Run:
 
 
 def make_grouped(
-    n_experts: int, d_in: int, layers: Sequence[tuple[int, str, bool]], dtype: np.dtype[Any]
+    n_experts: int, d_in: int, layers: Sequence[tuple[int, str, bool]], precision: str
 ) -> Any:
     """Return the native products of `core/grouped.py` for layers (d_out, activation, gated)."""
     _check_isa()
-    native = _native.Grouped64 if dtype == np.float64 else _native.Grouped32
+    native = {
+        "float32": _native.Grouped32,
+        "float64": _native.Grouped64,
+        "bfloat16": _native.Grouped16,
+    }[precision]
     return native(n_experts, d_in, list(layers))
 
 

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lamina.core.checks import check_choice, check_count, shape_of
-from lamina.core.engine import Array, contiguous, make_grouped
+from lamina.core.engine import Array, check_bfloat16, contiguous, make_grouped
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.functions import ACTIVATIONS
 from lamina.core.threads import default_n_threads
@@ -54,9 +54,10 @@ class ExpertWeights(NamedTuple):
 class ExpertPass:
     """What `forward` keeps for `backward`: activations and slopes, about as many as torch keeps.
 
-    Its bytes: rows * top_k * itemsize * (d_in + the widths of the layers, once, twice where the
-    activation needs its slope stored, three times where the layer is gated). It may be used any
-    number of times. The weights are not copied: leave them as they are until the last use.
+    Its bytes: n * top_k * itemsize * (d_in + the widths of the layers, once, twice where the
+    activation needs its slope stored, three times where the layer is gated); in bfloat16 x and
+    hidden activations are kept in two forms of 2 bytes each. It may be used any number of times.
+    The weights are not copied: leave them as they are until the last use.
     """
 
     native: Any
@@ -97,6 +98,10 @@ class Experts:
     layers : sequence of (d_out, activation, gated)
     dtype : {"float32", "float64"}
         Of the arithmetic and of every result; arrays of another dtype are converted.
+    precision : None or "bfloat16"
+        "bfloat16" rounds rows, weights and what passes between layers to 8 bits and multiplies on
+        AMX or AVX-512-BF16, with float32 sums; arrays that go in and come out stay float32. Refused
+        where the processor has neither.
     """
 
     def __init__(
@@ -106,6 +111,7 @@ class Experts:
         layers: Sequence[tuple[int, str, bool]],
         *,
         dtype: str = "float32",
+        precision: str | None = None,
     ) -> None:
         where = type(self).__name__
         self.n_experts = check_count(n_experts, "n_experts", where)
@@ -121,7 +127,17 @@ class Experts:
         self.dtype: np.dtype[Any] = np.dtype(
             check_choice(dtype, ("float32", "float64"), "dtype", where)
         )
-        self.native: Any = make_grouped(self.n_experts, self.d_in, self.layers, self.dtype)
+        if precision is not None:
+            check_choice(precision, ("bfloat16",), "precision", where)
+            if self.dtype != np.float32:
+                raise SpecError(
+                    f"{where}: expected dtype float32 beside precision='bfloat16', got "
+                    f"{self.dtype}. Leave one of them out."
+                )
+            check_bfloat16(where)
+        self.native: Any = make_grouped(
+            self.n_experts, self.d_in, self.layers, precision or self.dtype.name
+        )
 
     @property
     def d_out(self) -> int:
@@ -395,7 +411,8 @@ class GroupedLinear(Experts):
     activation : str, default "identity"
         One of the activations' names; fused with the product.
     gated : bool, default False
-    dtype : {"float32", "float64"}
+    dtype, precision
+        See `Experts`.
 
     Examples
     --------
@@ -418,8 +435,10 @@ class GroupedLinear(Experts):
         activation: str = "identity",
         gated: bool = False,
         dtype: str = "float32",
+        precision: str | None = None,
     ) -> None:
-        super().__init__(n_experts, d_in, [(d_out, activation, gated)], dtype=dtype)
+        layers = [(d_out, activation, gated)]
+        super().__init__(n_experts, d_in, layers, dtype=dtype, precision=precision)
 
 
 class ExpertFeedForward(Experts):
@@ -431,7 +450,8 @@ class ExpertFeedForward(Experts):
     activation : str, default "gelu"
     gated : bool, default False
         True: SwiGLU with activation "silu", GEGLU with "gelu" (Shazeer 2020, arXiv:2002.05202).
-    dtype : {"float32", "float64"}
+    dtype, precision
+        See `Experts`.
 
     Notes
     -----
@@ -462,9 +482,10 @@ class ExpertFeedForward(Experts):
         activation: str = "gelu",
         gated: bool = False,
         dtype: str = "float32",
+        precision: str | None = None,
     ) -> None:
         layers = [(d_ff, activation, gated), (d_model, "identity", False)]
-        super().__init__(n_experts, d_model, layers, dtype=dtype)
+        super().__init__(n_experts, d_model, layers, dtype=dtype, precision=precision)
 
 
 def _whole_numbers(a: Any, shape: tuple[int, ...], name: str, where: str) -> Array:

@@ -1,0 +1,511 @@
+// Grouped products in bfloat16: rows, weights, activations and deltas are rounded to it, sums,
+// biases, gradients and what leaves the last layer are float32. The blocks are taller than in
+// float32, since narrowing a weight costs more beside products that cost less; a task packs one
+// output panel at a time and passes all of its block's rows.
+#include <cstring>
+
+#include "dispatch.h"
+#include "grouped.h"
+#include "grouped_plan.h"
+#include "half.h"
+
+namespace lamina {
+namespace {
+
+constexpr int kBlockRows = 768;
+constexpr int kChunk = 4;           // output panels of a task
+constexpr int kGradientRows = 256;  // rows that a weight-gradient task reads at a time
+constexpr int kGradientOut = 4, kGradientIn = 8;
+constexpr size_t kWaveBytes = size_t{128} << 20;  // of activations that inference keeps at a time
+constexpr int P = kHalfPanel;
+
+int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+class GroupedHalfPack {
+ public:
+  struct Layer {
+    Aligned<Bf16> weight, gate;
+    Aligned<float> bias, gate_bias;
+  };
+  std::vector<Layer> layers;
+};
+
+// As GroupedPass; `turned` are the rows again, as the weights' gradients want them.
+class GroupedHalfPass {
+ public:
+  struct Layer {
+    Loan<Bf16> h, turned, slope, up;
+  };
+  Plan<float> plan;
+  std::vector<Layer> layers;  // 0 is x
+  Loan<float> out;
+  explicit GroupedHalfPass(Plan<float> p) : plan(std::move(p)) {}
+};
+
+struct GroupedHalf::Shape {
+  using Pass = GroupedHalfPass;
+  GroupedSpec spec;
+  const Kernels<float>* wide = current_kernels().f32;
+  const HalfKernels* kernels = half_kernels();
+  std::shared_ptr<Pool> pool = std::make_shared<Pool>();
+  double flops_a_row = 0;
+  int widest = 0;  // panels
+
+  // What one thread works in.
+  struct Desk {
+    Loan<Bf16> tiles;   // a packed panel of weights
+    Loan<float> panel;  // three panels of a block
+    Loan<float> tile;   // gradient tiles, or one weight tile on its way into bfloat16
+    std::vector<const Bf16*> pointers;
+  };
+
+  explicit Shape(const GroupedSpec& s) : spec(s) {
+    int before = s.d_in;
+    for (const GroupedLayer& l : s.layers) {
+      flops_a_row += 2.0 * before * l.d_out * (l.gated ? 2 : 1);
+      widest = std::max({widest, ceil_div(before, P), ceil_div(l.d_out, P)});
+      before = l.d_out;
+    }
+  }
+  const GroupedLayer& layer(int l) const { return spec.layers[l - 1]; }
+  int depth() const { return static_cast<int>(spec.layers.size()); }
+  int width(int l) const { return l == 0 ? spec.d_in : layer(l).d_out; }
+  int panels(int l) const { return ceil_div(width(l), P); }
+  bool keeps_slope(int l) const {
+    const GroupedLayer& a = layer(l);
+    return a.gated || (a.activation != kIdentity && a.activation != kRelu);
+  }
+  template <class E>
+  Loan<E> matrix(int64_t places, int l) const {
+    return Loan<E>(pool, places * panels(l) * P);
+  }
+  std::vector<Desk> desks(int count) const {
+    std::vector<Desk> all(count);
+    for (Desk& d : all) {
+      d.tiles = Loan<Bf16>(pool, static_cast<size_t>(widest) * kHalfTile);
+      d.panel = Loan<float>(pool, size_t{3} * kBlockRows * P);
+      d.tile = Loan<float>(pool, static_cast<size_t>(kGradientOut * kGradientIn + 1) * kHalfTile);
+      d.pointers.resize(widest);
+    }
+    return all;
+  }
+  std::vector<Loan<float>> scratch(int count, size_t n) const {
+    std::vector<Loan<float>> all;
+    for (int i = 0; i < count; ++i) all.emplace_back(pool, n);
+    return all;
+  }
+  int threads(int64_t rows, double passes, int n_threads) const {
+    return useful_threads(passes * flops_a_row * static_cast<double>(rows) / 2, n_threads);
+  }
+  static int chunk(int64_t n_blocks, int n_panels, int n_threads) {
+    int size = kChunk;
+    while (size > 1 && n_blocks * ceil_div(n_panels, size) < 8 * n_threads) size /= 2;
+    return size;
+  }
+  void each(int64_t n_tasks, int n_threads, const Poll& poll,
+            const std::function<void(int64_t, int)>& body) const {
+    each_task(n_tasks, n_threads, poll, body, kernels->enter, kernels->leave);
+  }
+  static int height(const Block& b) { return half_rows(b.rows); }
+  ptrdiff_t at(const Block& b, int l, int p, int64_t first_place = 0) const {
+    return ((b.place - first_place) * panels(l) + static_cast<ptrdiff_t>(p) * height(b)) * P;
+  }
+
+  // Packs output panel p of x W^T (turned) or of x W: rows of w are ld columns apart.
+  const Bf16* pack_panel(const float* w, ptrdiff_t ld, bool turned, int p, int k_width, int columns,
+                         float* tile, Bf16* to) const {
+    const int n = std::min(P, columns - p * P);
+    for (int q = 0; q * P < k_width; ++q) {
+      const int k = std::min(P, k_width - q * P);
+      if (turned)
+        wide->load_tile_turned(w + static_cast<ptrdiff_t>(p) * P * ld + q * P, ld, n, k, tile);
+      else
+        wide->load_tile(w + static_cast<ptrdiff_t>(q) * P * ld + p * P, ld, k, n, tile);
+      kernels->pack(tile, to + q * kHalfTile, nullptr);
+    }
+    return to;
+  }
+  HalfProduct product(const Block& b, const Bf16* x, int l, int columns, const Bf16* w,
+                      Desk& desk) const {
+    for (int q = 0; q < panels(l); ++q) desk.pointers[q] = x + at(b, l, q) - at(b, l, 0);
+    return {desk.pointers.data(), panels(l), height(b), columns, w, 0};
+  }
+  void narrow(const Block& b, const float* x, Epilogue finish, const Bf16* side, Bf16* y,
+              Bf16* paired) const {
+    HalfNarrow a;
+    a.x = x;
+    a.rows = b.rows;
+    a.finish = finish;
+    a.side = side;
+    a.y = y;
+    a.paired = paired;
+    kernels->narrow(a);
+  }
+
+  void forward(Pass& pass, bool keep, const Weights* raw, const GroupedHalfPack* packed,
+               const float* x, const float* share, float* out, int n_threads,
+               const Poll& poll) const;
+  void backward(const Pass& pass, const Weights& weights, const float* grad_out, float* grad_x,
+                float* grad_share, const Gradients& gradients, int n_threads,
+                const Poll& poll) const;
+  void weight_gradient(const Plan<float>& plan, int expert, int l, int o0, int i0,
+                       const Bf16* paired_delta, const Bf16* turned_input, float* weight,
+                       float* tiles) const;
+  void combine(const Plan<float>& plan, const float* rows, int l, const float* share, float* out,
+               int n_threads, const Poll& poll) const;
+};
+
+void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
+                                 const GroupedHalfPack* packed, const float* x, const float* share,
+                                 float* out, int n_threads, const Poll& poll) const {
+  const Plan<float>& plan = pass.plan;
+  const int L = depth(), team = threads(plan.n_rows, 1, n_threads);
+  auto desk = desks(team);
+  size_t row_bytes = 0;
+  for (int l = 0; l < L; ++l) row_bytes += static_cast<size_t>(panels(l)) * P * sizeof(Bf16);
+  const int64_t most =
+      keep ? plan.n_places
+           : std::max<int64_t>(kBlockRows, static_cast<int64_t>(kWaveBytes / row_bytes));
+  const int64_t wave = std::min(plan.n_places, most + kBlockRows);
+  pass.layers.clear();
+  for (int l = 0; l <= L; ++l) {
+    Pass::Layer s;
+    const bool masked = l == L && layer(l).activation == kRelu && !layer(l).gated;
+    if (l < L || (keep && masked)) s.h = matrix<Bf16>(wave, l);
+    if (keep && l < L) s.turned = matrix<Bf16>(wave, l);
+    if (keep && l > 0 && keeps_slope(l)) s.slope = matrix<Bf16>(wave, l);
+    if (keep && l > 0 && layer(l).gated) s.up = matrix<Bf16>(wave, l);
+    pass.layers.push_back(std::move(s));
+  }
+  pass.out = matrix<float>(plan.n_places, L);
+  const int n_blocks = static_cast<int>(plan.blocks.size());
+  for (int b0 = 0, b1; b0 < n_blocks; b0 = b1) {
+    const int64_t place0 = plan.blocks[b0].place;
+    for (b1 = b0 + 1; b1 < n_blocks && plan.blocks[b1].place - place0 < most;) ++b1;
+    each(b1 - b0, team, poll, [&](int64_t task, int) {
+      const Block& b = plan.blocks[b0 + task];
+      const bool identity = plan.token.empty();
+      const ptrdiff_t here = at(b, 0, 0, place0);
+      kernels->gather(identity ? x + b.row * spec.d_in : x, spec.d_in,
+                      identity ? nullptr : plan.token.data() + b.row, b.rows,
+                      pass.layers[0].h.data() + here,
+                      keep ? pass.layers[0].turned.data() + here : nullptr,
+                      static_cast<ptrdiff_t>(height(b)) * P);
+    });
+    for (int l = 1; l <= L; ++l) {
+      const GroupedLayer& a = layer(l);
+      const int size = chunk(b1 - b0, panels(l), team), chunks = ceil_div(panels(l), size);
+      const int d_in = width(l - 1);
+      auto& state = pass.layers[l];
+      each(static_cast<int64_t>(b1 - b0) * chunks, team, poll, [&](int64_t task, int thread) {
+        const Block& b = plan.blocks[b0 + task / chunks];
+        Desk& mine = desk[thread];
+        const Bf16* in = pass.layers[l - 1].h.data() + at(b, l - 1, 0, place0);
+        const ptrdiff_t stride = static_cast<ptrdiff_t>(height(b)) * P;
+        const int p0 = static_cast<int>(task % chunks) * size;
+        alignas(64) float bias[P];
+        auto weights = [&](bool gate, int p) {
+          const float* from = nullptr;
+          const Bf16* tiles;
+          if (packed) {
+            const auto& w = packed->layers[l - 1];
+            from = (gate ? w.gate_bias : w.bias).data();
+            tiles = (gate ? w.gate : w.weight).data() +
+                    (static_cast<ptrdiff_t>(b.expert) * panels(l) + p) * panels(l - 1) * kHalfTile;
+          } else {
+            const auto& w = (*raw)[l - 1];
+            from = gate ? w.gate_bias : w.bias;
+            tiles = pack_panel(
+                (gate ? w.gate : w.weight) + static_cast<ptrdiff_t>(b.expert) * a.d_out * d_in,
+                d_in, true, p, d_in, a.d_out, mine.tile.data(), mine.tiles.data());
+          }
+          std::fill(bias, bias + P, 0.0f);
+          const int n = std::min(P, a.d_out - p * P);
+          if (from) std::copy_n(from + static_cast<ptrdiff_t>(b.expert) * a.d_out + p * P, n, bias);
+          return product(b, in, l - 1, n, tiles, mine);
+        };
+        for (int p = p0; p < std::min(p0 + size, panels(l)); ++p) {
+          const ptrdiff_t here = at(b, l, p, place0);
+          auto place = [&](Loan<Bf16>& m) { return m.data() ? m.data() + here : nullptr; };
+          if (l < L && !a.gated) {
+            HalfForward f{weights(false, p)};
+            f.bias = bias;
+            f.activation = a.activation;
+            f.stride = stride;
+            f.h = place(state.h);
+            f.slope = place(state.slope);
+            f.turned = place(state.turned);
+            kernels->forward(f);
+            continue;
+          }
+          float* g = mine.panel.data();
+          float* u = g + stride;
+          float* h = l == L ? pass.out.data() + at(b, l, p) : u + stride;
+          auto sums = [&](bool gate, float* y) {
+            HalfRaw r{weights(gate, p)};
+            r.bias = bias;
+            r.stride = stride;
+            r.y = y;
+            kernels->raw(r);
+          };
+          if (a.gated) {
+            sums(true, g);
+            sums(false, u);
+            wide->gate(a.activation, g, u, h, keep, stride);
+          } else {
+            sums(false, h);
+            if (a.activation != kIdentity)
+              wide->activate(a.activation, h, state.slope.data() ? g : nullptr, stride);
+          }
+          if (state.slope.data()) narrow(b, g, kNone, nullptr, place(state.slope), nullptr);
+          if (state.up.data()) narrow(b, u, kNone, nullptr, place(state.up), nullptr);
+          HalfNarrow n;
+          n.x = h;
+          n.rows = b.rows;
+          n.y = place(state.h);
+          n.turned = place(state.turned);
+          if (n.y || n.turned) kernels->narrow(n);
+        }
+      });
+    }
+  }
+  combine(plan, pass.out.data(), L, share, out, team, poll);
+}
+
+void GroupedHalf::Shape::combine(const Plan<float>& plan, const float* rows, int l,
+                                 const float* share, float* out, int n_threads,
+                                 const Poll& poll) const {
+  constexpr int64_t kTokens = 64;
+  const int k = plan.top_k, columns = width(l);
+  each_task((plan.n + kTokens - 1) / kTokens, n_threads, poll, [&](int64_t task, int) {
+    std::vector<const float*> from(k);
+    std::vector<ptrdiff_t> strides(k);
+    const int64_t end = std::min(plan.n, (task + 1) * kTokens);
+    for (int64_t t = task * kTokens; t < end; ++t) {
+      for (int j = 0; j < k; ++j) {
+        const int64_t r = plan.sorted_row(t * k + j);
+        const Block& b = plan.blocks[plan.block_of[r]];
+        from[j] = rows + at(b, l, 0) + (r - b.row) * P;
+        strides[j] = static_cast<ptrdiff_t>(height(b)) * P;
+      }
+      wide->combine(from.data(), strides.data(), share ? share + t * k : nullptr, k, columns,
+                    out + t * columns);
+    }
+  });
+}
+
+// As in float32; the tiles come out as [input][output] and are transposed on the way out.
+void GroupedHalf::Shape::weight_gradient(const Plan<float>& plan, int expert, int l, int o0, int i0,
+                                         const Bf16* paired_delta, const Bf16* turned_input,
+                                         float* weight, float* tiles) const {
+  const int o1 = std::min(o0 + kGradientOut, panels(l));
+  const int i1 = std::min(i0 + kGradientIn, panels(l - 1));
+  const int d_out = width(l), d_in = width(l - 1);
+  bool started = false;
+  for (int i = plan.first_block[expert]; i < plan.first_block[expert + 1]; ++i) {
+    const Block& b = plan.blocks[i];
+    for (int r = 0; r < height(b); r += kGradientRows, started = true) {
+      const int rows = std::min(kGradientRows, height(b) - r);
+      float* tile = tiles;
+      for (int o = o0; o < o1; ++o)
+        for (int q = i0; q < i1; ++q, tile += kHalfTile)
+          kernels->gradient_tile(turned_input + at(b, l - 1, q) + static_cast<ptrdiff_t>(r) * P,
+                                 paired_delta + at(b, l, o) + static_cast<ptrdiff_t>(r) * P, rows,
+                                 std::min(P, d_in - q * P), std::min(P, d_out - o * P), tile,
+                                 started);
+    }
+  }
+  float* turned = tiles + kGradientOut * kGradientIn * kHalfTile;
+  for (int o = o0; o < o1; ++o)
+    for (int q = i0; q < i1; ++q, tiles += kHalfTile) {
+      const int n = std::min(P, d_out - o * P), k = std::min(P, d_in - q * P);
+      if (started) wide->transpose_tile(tiles, turned, P, P);
+      for (int j = 0; j < n; ++j) {
+        float* to = weight + (static_cast<ptrdiff_t>(expert) * d_out + o * P + j) * d_in + q * P;
+        if (started)
+          std::memcpy(to, turned + j * P, k * sizeof(float));
+        else
+          std::fill_n(to, k, 0.0f);
+      }
+    }
+}
+
+void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, const float* grad_out,
+                                  float* grad_x, float* grad_share, const Gradients& gradients,
+                                  int n_threads, const Poll& poll) const {
+  const Plan<float>& plan = pass.plan;
+  const int L = depth(), team = threads(plan.n_rows, 2, n_threads);
+  const int64_t n_blocks = static_cast<int64_t>(plan.blocks.size());
+  auto desk = desks(team);
+  // Deltas of a layer's product and of its gate's; column sums of each by block.
+  struct Delta {
+    Loan<Bf16> rows, paired;
+    Loan<float> sums;
+  };
+  std::vector<Delta> delta(L + 1), gate(L + 1);
+  auto make = [&](int l) {
+    Delta d{matrix<Bf16>(plan.n_places, l), matrix<Bf16>(plan.n_places, l),
+            matrix<float>(n_blocks, l)};
+    std::memset(d.sums.data(), 0, static_cast<size_t>(n_blocks) * panels(l) * P * sizeof(float));
+    return d;
+  };
+  for (int l = 1; l <= L; ++l) {
+    delta[l] = make(l);
+    if (layer(l).gated) gate[l] = make(l);
+  }
+  Loan<float> delta_x;
+  if (grad_x) delta_x = matrix<float>(plan.n_places, 0);
+  // From one panel of d loss / d h_l to the deltas.
+  auto split = [&](const Block& b, int64_t block, int l, int p, const float* dh) {
+    const ptrdiff_t here = at(b, l, p);
+    const auto& state = pass.layers[l];
+    const bool gated = layer(l).gated;
+    auto put = [&](Delta& d, Epilogue finish, const Loan<Bf16>& side) {
+      HalfNarrow a;
+      a.x = dh;
+      a.rows = b.rows;
+      a.finish = finish;
+      a.side = finish == kNone ? nullptr : side.data() + here;
+      a.y = d.rows.data() + here;
+      a.paired = d.paired.data() + here;
+      a.column_sums = d.sums.data() + (block * panels(l) + p) * P;
+      kernels->narrow(a);
+    };
+    if (gated) {
+      put(gate[l], kMulByD, state.slope);
+      put(delta[l], kMulByD, state.up);
+    } else if (layer(l).activation == kRelu) {
+      put(delta[l], kMaskByH, state.h);
+    } else {
+      put(delta[l], keeps_slope(l) ? kMulByD : kNone, state.slope);
+    }
+  };
+  auto blocks_of_rows = scratch(team, static_cast<size_t>(kBlockRows) * panels(L) * P);
+  each(n_blocks, team, poll, [&](int64_t task, int thread) {
+    const Block& b = plan.blocks[task];
+    const bool identity = plan.token.empty();
+    const ptrdiff_t stride = static_cast<ptrdiff_t>(height(b)) * P;
+    float* d = blocks_of_rows[thread].data();
+    wide->gather(identity ? grad_out + b.row * width(L) : grad_out, width(L),
+                 identity ? nullptr : plan.token.data() + b.row, b.rows, d, stride);
+    std::vector<float> dots(grad_share ? b.rows : 0);
+    wide->weigh_rows(d, grad_share ? pass.out.data() + at(b, L, 0) : nullptr,
+                     plan.share.empty() ? nullptr : plan.share.data() + b.row, b.rows, width(L),
+                     stride, dots.data());
+    for (size_t r = 0; r < dots.size(); ++r)
+      grad_share[identity ? b.row + r : plan.slot[b.row + r]] = dots[r];
+    for (int p = 0; p < panels(L); ++p) split(b, task, L, p, d + p * stride);
+  });
+  for (int l = L; l >= 1; --l) {
+    const GroupedLayer& a = layer(l);
+    const int d_in = width(l - 1);
+    const ptrdiff_t matrix_size = static_cast<ptrdiff_t>(a.d_out) * d_in;
+    const int size = chunk(n_blocks, panels(l - 1), team), chunks = ceil_div(panels(l - 1), size);
+    const int64_t products = l > 1 || grad_x ? n_blocks * chunks : 0;
+    const GroupedArrays<float*>& g = gradients[l - 1];
+    const int in_parts = ceil_div(panels(l - 1), kGradientIn);
+    const int parts = ceil_div(panels(l), kGradientOut) * in_parts;
+    const int upper = g.weight ? 1 : 0, gated = g.gate ? 1 : 0;
+    const int64_t sums = static_cast<int64_t>(spec.n_experts) * (upper + gated) * parts;
+    each(products + sums, team, poll, [&](int64_t task, int thread) {
+      Desk& mine = desk[thread];
+      if (task >= products) {
+        task -= products;
+        const int part = static_cast<int>(task % parts);
+        const bool of_gate = gated && (!upper || task / parts >= spec.n_experts);
+        weight_gradient(plan, static_cast<int>(task / parts % spec.n_experts), l,
+                        part / in_parts * kGradientOut, part % in_parts * kGradientIn,
+                        (of_gate ? gate : delta)[l].paired.data(), pass.layers[l - 1].turned.data(),
+                        of_gate ? g.gate : g.weight, mine.tile.data());
+        return;
+      }
+      const Block& b = plan.blocks[task / chunks];
+      const int p0 = static_cast<int>(task % chunks) * size;
+      for (int p = p0; p < std::min(p0 + size, panels(l - 1)); ++p) {
+        float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
+        for (int term = 0; term < (a.gated ? 2 : 1); ++term) {
+          const float* w = term ? weights[l - 1].gate : weights[l - 1].weight;
+          const Bf16* tiles = pack_panel(w + b.expert * matrix_size, d_in, false, p, a.d_out, d_in,
+                                         mine.tile.data(), mine.tiles.data());
+          HalfRaw r{product(b, (term ? gate : delta)[l].rows.data() + at(b, l, 0), l,
+                            std::min(P, d_in - p * P), tiles, mine)};
+          r.stride = static_cast<ptrdiff_t>(height(b)) * P;
+          r.y = y;
+          r.accumulate = term == 1;
+          kernels->raw(r);
+        }
+        if (l > 1) split(b, task / chunks, l - 1, p, y);
+      }
+    });
+    auto add_up = [&](const Delta& d, float* bias) {
+      if (!bias) return;
+      for (int e = 0; e < spec.n_experts; ++e)
+        for (int c = 0; c < a.d_out; ++c) {
+          float sum = 0;
+          for (int i = plan.first_block[e]; i < plan.first_block[e + 1]; ++i)
+            sum += d.sums.data()[static_cast<ptrdiff_t>(i) * panels(l) * P + c];
+          bias[static_cast<ptrdiff_t>(e) * a.d_out + c] = sum;
+        }
+    };
+    add_up(delta[l], g.bias);
+    if (a.gated) add_up(gate[l], g.gate_bias);
+  }
+  if (grad_x) combine(plan, delta_x.data(), 0, nullptr, grad_x, team, poll);
+}
+
+GroupedHalf::GroupedHalf(const GroupedSpec& spec) : shape_(std::make_unique<Shape>(spec)) {}
+GroupedHalf::~GroupedHalf() = default;
+const GroupedSpec& GroupedHalf::spec() const { return shape_->spec; }
+
+std::shared_ptr<const GroupedHalfPack> GroupedHalf::pack(const Weights& weights,
+                                                         int n_threads) const {
+  const Shape& s = *shape_;
+  auto pack = std::make_shared<GroupedHalfPack>();
+  const int n_experts = s.spec.n_experts;
+  for (int l = 1; l <= s.depth(); ++l) {
+    const int d_out = s.width(l), d_in = s.width(l - 1), in = s.panels(l - 1), out = s.panels(l);
+    auto tiles = [&](const float* w) {
+      Aligned<Bf16> packed(w ? static_cast<size_t>(n_experts) * out * in * kHalfTile : 0);
+      if (!w) return packed;
+      auto desk = s.desks(n_threads);
+      s.each(static_cast<int64_t>(n_experts) * out, n_threads, Poll(),
+             [&](int64_t task, int thread) {
+               s.pack_panel(w + task / out * d_out * d_in, d_in, true, static_cast<int>(task % out),
+                            d_in, d_out, desk[thread].tile.data(),
+                            packed.data() + task * in * kHalfTile);
+             });
+      return packed;
+    };
+    auto copy = [&](const float* b) {
+      Aligned<float> bias(b ? static_cast<size_t>(n_experts) * d_out : 0);
+      if (b) std::copy_n(b, bias.size(), bias.data());
+      return bias;
+    };
+    const auto& w = weights[l - 1];
+    pack->layers.push_back({tiles(w.weight), tiles(w.gate), copy(w.bias), copy(w.gate_bias)});
+  }
+  return pack;
+}
+void GroupedHalf::forward(const Pack& pack, const Route<float>& route, const float* x, float* out,
+                          int n_threads, const Poll& poll) const {
+  GroupedHalfPass pass(Plan<float>(route, spec().n_experts, kBlockRows, kHalfRows));
+  shape_->forward(pass, false, nullptr, &pack, x, route.share, out, n_threads, poll);
+}
+std::shared_ptr<const GroupedHalfPass> GroupedHalf::forward(const Weights& weights,
+                                                            const Route<float>& route,
+                                                            const float* x, float* out,
+                                                            int n_threads, const Poll& poll) const {
+  auto pass = std::make_shared<GroupedHalfPass>(
+      Plan<float>(route, spec().n_experts, kBlockRows, kHalfRows));
+  shape_->forward(*pass, true, &weights, nullptr, x, route.share, out, n_threads, poll);
+  return pass;
+}
+void GroupedHalf::backward(const Pass& pass, const Weights& weights, const float* grad_out,
+                           float* grad_x, float* grad_share, const Gradients& gradients,
+                           int n_threads, const Poll& poll) const {
+  shape_->backward(pass, weights, grad_out, grad_x, grad_share, gradients, n_threads, poll);
+}
+
+}  // namespace lamina

@@ -8,6 +8,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -332,6 +333,14 @@ struct PyRun {
         spec(make(e, loss, parameters, optimizer, hyper, batch_size, seed, n_threads)),
         run(e.model, spec) {}
 
+  void check_steps(int64_t n, int64_t n_epochs, const Array<const double, 1>& lr,
+                   const Array<double, 1>& losses) const {
+    require(n_epochs >= 0, "n_epochs must not be negative");
+    const int64_t n_batches = (n + spec.batch_size - 1) / spec.batch_size;
+    require(static_cast<int64_t>(lr.shape(0)) == n_epochs * n_batches, "lr needs one value a step");
+    require(static_cast<int64_t>(losses.shape(0)) == n_epochs, "losses needs one value an epoch");
+  }
+
   int64_t epochs(const typename Engine::Input& x, nb::handle y,
                  const std::optional<typename Engine::InputVector>& sample_weight,
                  const std::optional<typename Engine::InputVector>& output_weight,
@@ -340,10 +349,7 @@ struct PyRun {
                  const Array<double, 1>& losses, double deadline) {
     const Rows<T> r = engine.rows(x, y, spec.loss, sample_weight, output_weight);
     require(r.n <= std::numeric_limits<int32_t>::max(), "at most 2^31 - 1 rows");
-    require(n_epochs >= 0, "n_epochs must not be negative");
-    const int64_t n_batches = (r.n + spec.batch_size - 1) / spec.batch_size;
-    require(static_cast<int64_t>(lr.shape(0)) == n_epochs * n_batches, "lr needs one value a step");
-    require(static_cast<int64_t>(losses.shape(0)) == n_epochs, "losses needs one value an epoch");
+    check_steps(r.n, n_epochs, lr, losses);
     if (order) {
       require(static_cast<int64_t>(order->shape(0)) == n_epochs &&
                   static_cast<int64_t>(order->shape(1)) == r.n,
@@ -352,14 +358,9 @@ struct PyRun {
       require(std::all_of(ids, ids + order->size(), [&](int64_t i) { return i >= 0 && i < r.n; }),
               "order names a row that does not exist");
     }
-    const EpochPlan<T> plan{r,
-                            order ? order->data() : nullptr,
-                            shuffle,
-                            first_epoch,
-                            n_epochs,
-                            lr.data(),
-                            losses.data(),
-                            deadline};
+    const EpochPlan<T> plan{r,         nullptr,       order ? order->data() : nullptr,
+                            shuffle,   first_epoch,   n_epochs,
+                            lr.data(), losses.data(), deadline};
     return without_gil([&](const Poll& poll) {
       std::unique_lock lock(engine.mutex);
       return run.epochs(plan, poll);
@@ -381,6 +382,78 @@ struct PyRun {
     run.set_state(m.data(), v.data(), step);
   }
 };
+
+// One member of train_together: run, subset, sample_weight, first_epoch, n_epochs, lr, losses,
+// deadline, and what it is scored on: x, y, sample_weight, y_pred.
+template <class T>
+using Vector = std::optional<Array<const T, 1>>;
+template <class T>
+using HeldTuple = std::tuple<Array<const T, 2>, nb::object, Vector<T>, Array<T, 2>>;
+template <class T>
+using MemberTuple =
+    std::tuple<PyRun<T>*, Vector<int32_t>, Vector<T>, int64_t, int64_t, Array<const double, 1>,
+               Array<double, 1>, double, std::optional<HeldTuple<T>>>;
+
+template <class T>
+std::vector<std::pair<int64_t, double>> py_train_together(const std::vector<MemberTuple<T>>& tuples,
+                                                          const Array<const T, 2>& x, nb::handle y,
+                                                          int n_threads) {
+  std::vector<Member<T>> members;
+  std::vector<Rows<T>> held(tuples.size());
+  std::map<PyEngine<T>*, std::unique_lock<ForkSafeMutex>> locks;  // by address: no deadlock
+  Rows<T> shared{};
+  require(n_threads >= 1, "n_threads must be at least 1");
+  for (size_t i = 0; i < tuples.size(); ++i) {
+    const auto& [run, subset, weight, first_epoch, n_epochs, lr, losses, deadline, score] =
+        tuples[i];
+    require(run != nullptr, "a member needs its run");
+    PyEngine<T>& engine = run->engine;
+    const PyEngine<T>& first = std::get<0>(tuples[0])->engine;
+    if (i == 0) shared = engine.rows(x, y, run->spec.loss, std::nullopt, std::nullopt);
+    require(engine.spec.d_in == first.spec.d_in && engine.d_out == first.d_out &&
+                engine.model.n_params() == first.model.n_params() &&
+                run->spec.loss.loss == std::get<0>(tuples[0])->spec.loss.loss &&
+                run->spec.loss.parameters == std::get<0>(tuples[0])->spec.loss.parameters,
+            "members must have one shape and one loss");
+    require(locks.emplace(&engine, std::unique_lock(engine.mutex, std::defer_lock)).second,
+            "a network can be one member only");
+    EpochPlan<T> plan{shared,   nullptr,   nullptr,       true,    first_epoch,
+                      n_epochs, lr.data(), losses.data(), deadline};
+    require(shared.n <= std::numeric_limits<int32_t>::max(), "at most 2^31 - 1 rows");
+    if (weight) {
+      require(static_cast<int64_t>(weight->shape(0)) == shared.n,
+              "sample_weight has the wrong length");
+      plan.rows.row_weight = weight->data();
+    }
+    if (subset) {
+      const int32_t* ids = subset->data();
+      require(std::all_of(ids, ids + subset->size(),
+                          [&](int32_t id) { return id >= 0 && id < shared.n; }),
+              "subset names a row that does not exist");
+      plan.rows.n = static_cast<int64_t>(subset->shape(0));
+      plan.subset = ids;
+    }
+    run->check_steps(plan.rows.n, n_epochs, lr, losses);
+    Member<T> member{&engine.model, &run->run, plan, nullptr, &run->spec.loss, nullptr};
+    if (score) {
+      const auto& [x_held, y_held, weight_held, y_pred] = *score;
+      held[i] = engine.rows(x_held, y_held, run->spec.loss, weight_held, std::nullopt);
+      require(y_pred.shape(0) == x_held.shape(0) &&
+                  y_pred.shape(1) == static_cast<size_t>(engine.d_out),
+              "y_pred has the wrong shape");
+      member.held = &held[i];
+      member.y_pred = y_pred.data();
+    }
+    members.push_back(member);
+  }
+  without_gil([&](const Poll& poll) {
+    for (auto& [engine, lock] : locks) lock.lock();
+    train_together(members, n_threads, poll);
+  });
+  std::vector<std::pair<int64_t, double>> results;
+  for (const Member<T>& m : members) results.emplace_back(m.done, m.held_loss);
+  return results;
+}
 
 template <class T>
 void bind(nb::module_& m, const char* engine_name, const char* run_name) {
@@ -414,7 +487,11 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
       .def_prop_ro("step", [](const PyR& r) { return r.run.step(); })
       .def("get_state", &PyR::get_state, nb::arg("m").noconvert(), nb::arg("v").noconvert())
       .def("set_state", &PyR::set_state, nb::arg("m").noconvert(), nb::arg("v").noconvert(),
-           "step"_a);
+           "step"_a)
+      .def_prop_ro("n_parts", [](const PyR& r) { return r.run.n_parts(); });
+  m.def("train_together", &py_train_together<T>, nb::arg("members").noconvert(),
+        nb::arg("x").noconvert(), nb::arg("y").noconvert(), "n_threads"_a,
+        "Train several networks on the rows of x; epochs done and held-out loss of each.");
 }
 
 template <class T>

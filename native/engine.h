@@ -90,6 +90,7 @@ template <class T>
 struct Layout;  // layout.h
 template <class T>
 struct Buffers;
+class Watch;
 
 // Packed parameters of one network. Concurrent forward calls are safe; set_parameters and runs need
 // to be alone.
@@ -143,6 +144,8 @@ struct RunSpec {
 template <class T>
 struct EpochPlan {
   Rows<T> rows;
+  // Null, or n rows of x to learn from: row i of an epoch is then row subset[i] of x.
+  const int32_t* subset;
   const int64_t* order;  // (n_epochs, n) or null: shuffled by (seed, epoch), or as they come
   bool shuffle;
   int64_t first_epoch, n_epochs;
@@ -163,6 +166,21 @@ class Run {
   // steps.
   int64_t epochs(const EpochPlan<T>& plan, const Poll& poll);
 
+  // The same for a plan with rows and epochs, by any number of threads that come when they can:
+  // each calls work, which returns when all is done; end says how many epochs were completed.
+  class Call {
+   public:
+    Call(Run& run, const EpochPlan<T>& plan, Watch& watch);
+    ~Call();
+    void work(int thread);
+    int64_t end();
+
+   private:
+    struct Parts;
+    std::unique_ptr<Parts> parts_;
+  };
+
+  int n_parts() const;  // more threads than these find nothing to do
   int64_t step() const;
   void get_state(T* m, T* v) const;
   void set_state(const T* m, const T* v, int64_t step);
@@ -172,5 +190,24 @@ class Run {
   struct Epochs;
   std::unique_ptr<State> state_;
 };
+
+// One of several networks that learn from the same rows; then scored on rows of its own, or not.
+template <class T>
+struct Member {
+  Model<T>* model;
+  Run<T>* run;
+  EpochPlan<T> plan;
+  const Rows<T>* held;  // null: not scored
+  const LossSpec* loss;
+  T* y_pred;  // (held->n, d_out), out
+
+  int64_t done = 0;      // out: as Run::epochs
+  double held_loss = 0;  // out
+};
+
+// Trains the members, each by one thread alone where there are enough of them; threads that find
+// none left help those that still work and have several parts. Throws Interrupted between steps.
+template <class T>
+void train_together(std::vector<Member<T>>& members, int n_threads, const Poll& poll);
 
 }  // namespace lamina

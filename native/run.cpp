@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <type_traits>
 
 #include "dispatch.h"
@@ -293,22 +294,22 @@ struct Run<T>::Epochs {
   const bool ordered;
   const LossColumns<T> loss;
   const std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
-  Watch watch;
+  Watch& watch;
   std::vector<int32_t> order;
   std::vector<double> weight;  // of each batch of this epoch
   double epoch_loss = 0;
   int64_t done = 0;
 
-  Epochs(State& state, const EpochPlan<T>& p, const Poll& poll)
+  Epochs(State& state, const EpochPlan<T>& p, Watch& w)
       : s(state),
         plan(p),
         n(p.rows.n),
         batch_size(state.spec.batch_size),
         n_batches((n + batch_size - 1) / batch_size),
         first_step(state.step),
-        ordered(p.order || p.shuffle),
+        ordered(p.order || p.shuffle || p.subset),
         loss(state.a, state.spec.loss, p.rows.output_weight),
-        watch(poll),
+        watch(w),
         order(ordered ? static_cast<size_t>(n) : 0),
         weight(static_cast<size_t>(n_batches)) {}
 
@@ -317,6 +318,10 @@ struct Run<T>::Epochs {
       for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(plan.order[epoch * n + i]);
     else if (plan.shuffle)
       shuffled(order, s.spec.seed, plan.first_epoch + epoch);
+    else
+      std::iota(order.begin(), order.end(), 0);
+    if (plan.subset)
+      for (int32_t& i : order) i = plan.subset[i];
     for (int64_t k = 0; k < n_batches; ++k) {
       const int64_t first = k * batch_size, end = std::min(n, first + batch_size);
       weight[k] = static_cast<double>(end - first);
@@ -377,27 +382,55 @@ struct Run<T>::Epochs {
 };
 
 template <class T>
-int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
-  if (plan.rows.n == 0 || plan.n_epochs == 0) return 0;
-  State& s = *state_;
-  Epochs e(s, plan, poll);
-  e.prepare(0);
-  if (s.half) s.half->pack();
-  Phases phases(s.n_parts);
-  run_team(s.n_parts, [&](int thread) {
-    const HalfThread tiles(s.half.get());
-    phases.work(
-        thread, [&](int64_t phase, int part) { e.work(phase, part, thread == 0); },
-        [&](int64_t phase) { return e.follow(phase); });
-  });
+struct Run<T>::Call::Parts {
+  State& state;
+  EpochPlan<T> plan;
+  Epochs epochs;
+  Phases phases;
+  Parts(State& s, const EpochPlan<T>& p, Watch& watch)
+      : state(s), plan(p), epochs(s, plan, watch), phases(s.n_parts) {
+    epochs.prepare(0);
+    if (s.half) s.half->pack();
+  }
+};
+template <class T>
+Run<T>::Call::Call(Run& run, const EpochPlan<T>& plan, Watch& watch)
+    : parts_(std::make_unique<Parts>(*run.state_, plan, watch)) {}
+template <class T>
+Run<T>::Call::~Call() = default;
+template <class T>
+void Run<T>::Call::work(int thread) {
+  Epochs& e = parts_->epochs;
+  const HalfThread tiles(parts_->state.half.get());
+  parts_->phases.work(
+      thread, [&](int64_t phase, int part) { e.work(phase, part, thread == 0); },
+      [&](int64_t phase) { return e.follow(phase); });
+}
+template <class T>
+int64_t Run<T>::Call::end() {
+  State& s = parts_->state;
   if (s.half)
     s.a.transpose(true);  // the float32 copies were left as they stood
   else
     s.a.input_transposed_stale = true;
-  if (e.watch.stopped()) throw Interrupted();
-  return e.done;
+  return parts_->epochs.done;
 }
 
+template <class T>
+int64_t Run<T>::epochs(const EpochPlan<T>& plan, const Poll& poll) {
+  if (plan.rows.n == 0 || plan.n_epochs == 0) return 0;
+  Watch watch(poll);
+  Call call(*this, plan, watch);
+  run_team(n_parts(), [&](int thread) { call.work(thread); });
+  const int64_t done = call.end();
+  if (watch.stopped()) throw Interrupted();
+  return done;
+}
+
+template <class T>
+int Run<T>::n_parts() const {
+  return state_->n_parts;
+}
 template <class T>
 int64_t Run<T>::step() const {
   return state_->step;

@@ -17,6 +17,7 @@ PUBLIC = [
     "CrossEntropy",
     "DataError",
     "DivergenceError",
+    "Ensemble",
     "EpochReport",
     "Fourier",
     "HashGrid",
@@ -53,6 +54,7 @@ PUBLIC = [
     "to_sklearn",
     "to_torch",
     "train",
+    "train_many",
 ]
 
 HEAVY = ["sklearn", "scipy", "torch", "pandas", "polars", "pyarrow", "matplotlib", "onnx", "click"]

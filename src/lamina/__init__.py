@@ -15,6 +15,8 @@ _HOME = {
     # network and training
     "Network": "lamina.core.network",
     "train": "lamina.core.trainer",
+    "Ensemble": "lamina.core.ensemble",
+    "train_many": "lamina.core.many",
     "History": "lamina.core.history",
     "EpochReport": "lamina.core.history",
     "info": "lamina.core.engine",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from lamina.core.encodings import OneBlob as OneBlob
     from lamina.core.encodings import RandomFourier as RandomFourier
     from lamina.core.engine import info as info
+    from lamina.core.ensemble import Ensemble as Ensemble
     from lamina.core.errors import DataError as DataError
     from lamina.core.errors import DivergenceError as DivergenceError
     from lamina.core.errors import LaminaError as LaminaError
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from lamina.core.losses import Pinball as Pinball
     from lamina.core.losses import Poisson as Poisson
     from lamina.core.losses import SquaredError as SquaredError
+    from lamina.core.many import train_many as train_many
     from lamina.core.network import Network as Network
     from lamina.core.optim import LBFGS as LBFGS
     from lamina.core.optim import SGD as SGD

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lamina.core.engine import Run, make_engine
+from lamina.core.engine import Member, Run, make_engine, train_together
 from lamina.core.errors import DivergenceError
 from lamina.core.history import History
 from lamina.core.network import Network
@@ -86,48 +86,114 @@ class Descent:
         best_theta = None if state is None else state["best_theta"]
         self.watch = Watch(net, self.engine, validation, plan, history, best_theta)
         self.saved = self._snapshot(0 if state is None else state["epoch"])
+        is_done = self.saved.epoch >= plan.max_epochs
+        self.reason: str | None = "max_epochs" if is_done else None
 
     def go(self) -> None:
         """Train until there is a reason to stop; the network then holds the result."""
         try:
-            reason = self._loop()
+            while not self.is_over:
+                losses, diverged = self._epochs(*self.next_epochs(self.watch.seconds_left()))
+                self.take(losses, diverged)
         except BaseException as error:
-            # The last whole step's parameters, or the last snapshot's where those are not finite.
-            theta = self.engine.get_parameters()
-            self.net.theta = theta if np.isfinite(theta).all() else self.saved.theta
-            if isinstance(error, KeyboardInterrupt):
-                self._close("interrupted")
-                error.history = self.history  # type: ignore[attr-defined]
+            self.abandon(error)
             raise
+        self.finish()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a reason to stop."""
+        return self.reason is not None
+
+    def next_epochs(
+        self, seconds: float, max_steps: int = MAX_STEPS_A_CALL
+    ) -> tuple[int, float, Array]:
+        """Return what the engine should do next: n_epochs, seconds and learning rates.
+
+        Parameters
+        ----------
+        seconds : float
+            How long it may take; no epoch begins later than that.
+        max_steps : int
+            The most steps to ask for, one epoch apart.
+        """
+        n_epochs = 1
+        if not self.watch.each_epoch:
+            at_most = max(1, max_steps // self.steps_an_epoch)
+            n_epochs = min(self.plan.max_epochs - self.saved.epoch, at_most)
+        seconds = min(SNAPSHOT_SECONDS, max(seconds, 0.0))
+        return n_epochs, seconds, self._learning_rates(self.saved.epoch, n_epochs)
+
+    def take(
+        self, losses: Array, diverged: bool, scored: tuple[float, Array] | None = None
+    ) -> None:
+        """Go on from what the engine did, and decide whether that was all.
+
+        Parameters
+        ----------
+        losses, diverged
+            As `Run.epochs` returns them.
+        scored : (float, array), optional
+            As for `Watch.record`.
+
+        Raises
+        ------
+        DivergenceError
+            The run is rewound to the last epoch that left finite parameters.
+        """
+        now = self._snapshot(self.saved.epoch + len(losses))
+        if diverged or not np.isfinite(now.theta).all():
+            self._rewind(losses if diverged else losses[:-1])
+            raise DivergenceError(self._diverged())
+        self.watch.record(losses, now.theta, scored)
+        self.saved = now
+        reason = self.watch.decide(float(self._learning_rates(now.epoch - 1, 1)[-1]))
+        self.reason = "max_epochs" if now.epoch >= self.plan.max_epochs else reason
+
+    def abandon(self, error: BaseException) -> None:
+        """End the run where an exception found it."""
+        # The last whole step's parameters, or the last snapshot's where those are not finite.
+        theta = self.engine.get_parameters()
+        self.net.theta = theta if np.isfinite(theta).all() else self.saved.theta
+        if isinstance(error, KeyboardInterrupt):
+            self.close("interrupted")
+            error.history = self.history  # type: ignore[attr-defined]
+
+    def fail(self) -> None:
+        """End a run that diverged and was rewound."""
+        self.reason = "diverged"
+        self.net.theta = self.saved.theta
+        self.close(self.reason)
+
+    def finish(self) -> None:
+        """Give the network the result."""
         best = self.watch.best_theta
         self.net.theta = self.saved.theta if best is None else best
-        self._close(reason)
+        self.close(self.reason or "max_epochs")
 
-    def _loop(self) -> str:
-        plan = self.plan
-        while self.saved.epoch < plan.max_epochs:
-            n_epochs = 1
-            if not self.watch.each_epoch:
-                at_most = max(1, MAX_STEPS_A_CALL // self.steps_an_epoch)
-                n_epochs = min(plan.max_epochs - self.saved.epoch, at_most)
-            seconds = min(SNAPSHOT_SECONDS, max(self.watch.seconds_left(), 0.0))
-            losses, diverged = self._epochs(n_epochs, seconds)
-            now = self._snapshot(self.saved.epoch + len(losses))
-            if diverged or not np.isfinite(now.theta).all():
-                self._rewind(losses if diverged else losses[:-1])
-                raise DivergenceError(self._diverged())
-            self.watch.record(losses, now.theta)
-            self.saved = now
-            reason = self.watch.decide(float(self._learning_rates(now.epoch - 1, 1)[-1]))
-            if reason is not None and now.epoch < plan.max_epochs:
-                return reason
-        return "max_epochs"
+    def member(self, n_epochs: int, seconds: float, lr: Array, is_scored: bool = False) -> Member:
+        """Return this run as one of several, about to do what `next_epochs` said."""
+        held, rows = self.watch.validation, self.rows
+        return Member(
+            self.run,
+            lr,
+            self.saved.epoch,
+            n_epochs,
+            seconds,
+            rows.index,
+            rows.sample_weight,
+            (held.x, held.y, held.sample_weight) if held is not None and is_scored else None,
+        )
 
-    def _epochs(self, n_epochs: int, seconds: float) -> tuple[Array, bool]:
+    def _epochs(self, n_epochs: int, seconds: float, lr: Array) -> tuple[Array, bool]:
+        if self.rows.index is not None:
+            alone = [self.member(n_epochs, seconds, lr)]
+            outcome = train_together(alone, self.rows.x, self.rows.y, self.plan.n_threads)[0]
+            return outcome.losses, outcome.diverged
         return self.run.epochs(
             self.rows.x,
             self.rows.y,
-            self._learning_rates(self.saved.epoch, n_epochs),
+            lr,
             first_epoch=self.saved.epoch,
             n_epochs=n_epochs,
             sample_weight=self.rows.sample_weight,
@@ -150,7 +216,7 @@ class Descent:
             self.engine.set_parameters(start.theta)
             self.run.set_state(start.m, start.v, start.step)
             if n_epochs:
-                self._epochs(n_epochs, math.inf)
+                self._epochs(n_epochs, math.inf, self._learning_rates(start.epoch, n_epochs))
             now = self._snapshot(start.epoch + n_epochs)
             if np.isfinite(now.theta).all():
                 self.saved = now
@@ -163,7 +229,7 @@ class Descent:
             "the network keeps the last finite parameters."
         )
 
-    def _close(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """Write down why the run ended and how it goes on."""
         saved, history = self.saved, self.history
         history.stopped = reason

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -250,10 +251,12 @@ class Run:
             losses,
             seconds,
         )
-        not_finite = np.flatnonzero(~np.isfinite(losses))  # what was not reached is still zero
-        if len(not_finite):
-            return losses[: int(not_finite[0])], True
-        return losses[:n_done], False
+        return _completed(losses, n_done)
+
+    @property
+    def n_parts(self) -> int:
+        """In how many parts a step is cut: more threads than these find nothing to do."""
+        return int(self.native.n_parts)
 
     @property
     def step(self) -> int:
@@ -283,6 +286,114 @@ def make_grouped(
         "bfloat16": _native.Grouped16,
     }[precision]
     return native(n_experts, d_in, list(layers))
+
+
+@dataclass(frozen=True)
+class Member:
+    """What one of several networks does in a call of `train_together`.
+
+    Attributes
+    ----------
+    run : Run
+    lr : float64 array
+        As in `Run.epochs`, and so are `first_epoch`, `n_epochs` and `seconds`.
+    index : int32 array (n_rows,), optional
+        The rows of x that it learns from.
+    sample_weight : array (n,), optional
+        Of all rows of x.
+    held : (x, y, sample_weight or None), optional
+        Rows to be scored on afterwards, by one thread.
+    """
+
+    run: Run
+    lr: Array
+    first_epoch: int
+    n_epochs: int
+    seconds: float = math.inf
+    index: Array | None = None
+    sample_weight: Array | None = None
+    held: tuple[Array, Array, Array | None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a `Member`: `losses` and `diverged` as `Run.epochs` returns them.
+
+    `scored` has the loss of the held rows and y_pred ``(n_held, d_out)``; None where there are
+    none, or not all epochs were done.
+    """
+
+    losses: Array
+    diverged: bool
+    scored: tuple[float, Array] | None = None
+
+
+def train_together(
+    members: Sequence[Member], x: Array, y: Array, n_threads: int | None = None
+) -> list[Outcome]:
+    """Train networks of one shape and loss on the rows of x, as many at once as there are threads.
+
+    Each does what `Run.epochs` would have done, bit for bit.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        Their runs decide in how many parts a step is cut: a run made for one thread is trained
+        by one alone, threads that find no member left help those made for more.
+    x, y : arrays (n, d_in) and (n,) or (n, n_y)
+    n_threads : int, optional
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Within 0.2 s of Ctrl-C; each engine holds the parameters of its last whole step.
+    """
+    dtype, loss = members[0].run.dtype, members[0].run.loss
+    parts, losses, predicted = [], [], []
+    for member in members:
+        losses.append(np.zeros(member.n_epochs))
+        held, y_pred = None, None
+        if member.held is not None:
+            x_held, y_held, weight = member.held
+            y_pred = np.empty((len(x_held), member.run.engine.spec.d_out), dtype)
+            held = (
+                contiguous(x_held, dtype),
+                contiguous_target(y_held, loss, dtype),
+                _optional(weight, dtype),
+                y_pred,
+            )
+        predicted.append(y_pred)
+        parts.append(
+            (
+                member.run.native,
+                _optional(member.index, np.dtype(np.int32)),
+                _optional(member.sample_weight, dtype),
+                member.first_epoch,
+                member.n_epochs,
+                contiguous(member.lr, np.dtype(np.float64)),
+                losses[-1],
+                float(member.seconds),
+                held,
+            )
+        )
+    native = _native.train_together(
+        parts, contiguous(x, dtype), contiguous_target(y, loss, dtype), default_n_threads(n_threads)
+    )
+    outcomes = []
+    for (n_done, value), of_member, y_pred in zip(native, losses, predicted, strict=True):
+        done, diverged = _completed(of_member, n_done)
+        is_scored = n_done == len(of_member)
+        scored = (value, y_pred) if y_pred is not None and is_scored else None
+        outcomes.append(Outcome(done, diverged, scored))
+    return outcomes
+
+
+def _completed(losses: Array, n_done: int) -> tuple[Array, bool]:
+    """Return the losses of the epochs completed, and whether the next one's was not finite."""
+    not_finite = np.flatnonzero(~np.isfinite(losses))  # what was not reached is still zero
+    if len(not_finite):
+        return losses[: int(not_finite[0])], True
+    return losses[:n_done], False
 
 
 HYPER_DEFAULTS: dict[str, dict[str, float | bool]] = {

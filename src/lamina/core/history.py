@@ -16,6 +16,7 @@ STOPPED = (
     "converged",
     "line_search",
     "interrupted",
+    "diverged",
 )
 
 
@@ -40,6 +41,8 @@ class EpochReport:
         Since training began.
     is_best : bool
         Whether this epoch has the lowest validation loss so far; False without `validation`.
+    member : int
+        Which of `train_many`'s networks this is about, from 0.
     """
 
     epoch: int
@@ -50,6 +53,7 @@ class EpochReport:
     lr: float
     seconds: float
     is_best: bool
+    member: int = 0
 
 
 @dataclass(repr=False)
@@ -78,7 +82,8 @@ class History:
     stopped : str
         Why the run ended: "max_epochs", "max_seconds", "patience", "callback" or "interrupted"
         (Ctrl-C). LBFGS: "converged", or "line_search" where no step along its direction lowers
-        the loss: tol is out of this precision's reach, or loss and gradient disagree.
+        the loss: tol is out of this precision's reach, or loss and gradient disagree. A member
+        of `train_many`: "diverged" too.
     state : dict or None
         Numbers, names and arrays that ``train(…, resume=history)`` continues from; None for LBFGS.
 

@@ -20,6 +20,7 @@ from lamina.core.losses import Loss, resolve_loss
 from lamina.core.network import Network
 from lamina.core.optim import LBFGS, SGD, AdamW, native_hyper, resolve_optimizer
 from lamina.core.schedules import Schedule
+from lamina.core.spec import NetworkSpec
 from lamina.core.watch import Callback, Plan, Rows, hold_out
 
 Array = npt.NDArray[Any]
@@ -124,7 +125,7 @@ def train(
             "Make one with lamina.Network(d_in, widths, d_out)."
         )
     chosen = resolve_optimizer(optimizer, "train")
-    precision = _resolve_precision(precision, net.spec.dtype)
+    precision = resolve_precision(precision, net.spec.dtype, "train")
     plan = Plan(
         loss=resolve_loss(loss, net.spec.output, "train"),
         batch_size=check_count(batch_size, "batch_size", "train"),
@@ -132,13 +133,13 @@ def train(
         max_seconds=math.inf
         if max_seconds is None
         else check_number(max_seconds, "max_seconds", "train", 0.0, closed="right"),
-        patience=_patience(patience, validation),
-        callbacks=_as_callbacks(callbacks),
+        patience=check_patience(patience, validation, "train"),
+        callbacks=as_callbacks(callbacks, "train"),
         seed=int(resolve_rng(rng).integers(0, 2**64, dtype=np.uint64)),
         n_threads=default_n_threads(n_threads),
         precision=precision,
     )
-    rows = _as_rows(net, plan.loss, x, y, sample_weight)
+    rows = as_rows(net.spec, plan.loss, x, y, sample_weight)
     if isinstance(chosen, LBFGS):
         return _train_lbfgs(net, rows, validation, chosen, plan, resume)
     return _train_descent(net, rows, validation, chosen, plan, resume)
@@ -206,17 +207,15 @@ def _train_lbfgs(
     return history
 
 
-def _as_rows(
-    net: Network,
+def as_rows(
+    spec: NetworkSpec,
     loss: Loss,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     sample_weight: npt.ArrayLike | None,
-    names: tuple[str, str] = ("x", "y"),
+    where: str = "train",
 ) -> Rows:
     """Return checked rows, without those of weight 0 (a batch of them would have no mean)."""
-    where = "train" if names == ("x", "y") else "train, validation"
-    spec = net.spec
     rows_x = as_matrix(x, "x", where, spec.d_in, spec.dtype, min_rows=1)
     rows_y = loss.check_target(y, len(rows_x), spec.d_out, spec.dtype, where)
     weight = as_weights(sample_weight, len(rows_x), where, spec.dtype)
@@ -237,7 +236,7 @@ def _split(
         return rows, None
     if isinstance(validation, tuple | list) and len(validation) == 2:
         x, y = validation
-        return rows, _as_rows(net, plan.loss, x, y, None, ("validation x", "validation y"))
+        return rows, as_rows(net.spec, plan.loss, x, y, None, "train, validation")
     if isinstance(validation, float | int | np.number) and not isinstance(validation, bool):
         fraction = check_number(validation, "validation", "train", 0.0, 1.0, "neither")
         return hold_out(rows, fraction, plan.seed)
@@ -247,36 +246,39 @@ def _split(
     )
 
 
-def _patience(patience: int | None, validation: object) -> int | None:
+def check_patience(patience: int | None, validation: object, where: str) -> int | None:
+    """Return `patience`, which needs rows to score."""
     if patience is None:
         return None
     if validation is None:
         raise SpecError(
-            f"train: expected validation with patience={patience!r}, got None. "
+            f"{where}: expected validation with patience={patience!r}, got None. "
             "Pass validation=0.1, or no patience."
         )
-    return check_count(patience, "patience", "train")
+    return check_count(patience, "patience", where)
 
 
-def _resolve_precision(precision: str | None, dtype: str) -> str:
+def resolve_precision(precision: str | None, dtype: str, where: str) -> str:
+    """Return the precision to train in; None follows the network's dtype."""
     if precision is None or precision == dtype:
         return dtype
     if precision == "bfloat16" and dtype == "float32":
-        check_bfloat16("train")
+        check_bfloat16(where)
         return precision
     if precision in ("float32", "float64", "bfloat16"):
         wanted = "float32" if precision == "bfloat16" else precision
         raise SpecError(
-            f"train: expected a network of dtype {wanted!r} for precision={precision!r}, got "
+            f"{where}: expected a network of dtype {wanted!r} for precision={precision!r}, got "
             f"{dtype!r}. Make the network with dtype={wanted!r}, or pass precision=None."
         )
     raise SpecError(
-        "train: expected precision None, 'float32', 'float64' or 'bfloat16', "
+        f"{where}: expected precision None, 'float32', 'float64' or 'bfloat16', "
         f"got {precision!r}. Pass None to follow the network's dtype."
     )
 
 
-def _as_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback, ...]:
+def as_callbacks(callbacks: Callback | Iterable[Callback], where: str) -> tuple[Callback, ...]:
+    """Return one callback or several as a tuple, each a function."""
     several: tuple[object, ...]
     if isinstance(callbacks, Callable):  # type: ignore[arg-type]
         several = (callbacks,)
@@ -285,7 +287,7 @@ def _as_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback, .
     for callback in several:
         if not callable(callback):
             raise SpecError(
-                f"train: expected callbacks to be functions of an EpochReport, got {callbacks!r}. "
-                "Pass one or a list of them."
+                f"{where}: expected callbacks to be functions of an EpochReport, "
+                f"got {callbacks!r}. Pass one or a list of them."
             )
     return several  # type: ignore[return-value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,19 +23,29 @@ Callback = Callable[[EpochReport], object]
 
 @dataclass(frozen=True)
 class Rows:
-    """Checked rows: x (n, d_in), y as the engine takes it, weights (n,) or None."""
+    """Checked rows: x (n, d_in), y as the engine takes it, weights (n,) or None.
+
+    With an `index`, int32 and rising, only the rows it names; x and y may then be shared.
+    """
 
     x: Array
     y: Array
     sample_weight: Array | None = None
+    index: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x if self.index is None else self.index)
 
     def take(self, index: Array) -> Rows:
-        """Return the rows of `index`, copied."""
+        """Return the rows of `index`, copied; shared by name where these are rows by name."""
+        if self.index is not None:
+            return replace(self, index=self.index[index])
         w = None if self.sample_weight is None else self.sample_weight[index]
         return Rows(self.x[index], self.y[index], w)
+
+    def copied(self) -> Rows:
+        """Return the rows themselves, without an index."""
+        return self if self.index is None else replace(self, index=None).take(self.index)
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Plan:
     seed: int
     n_threads: int
     precision: str = "float32"
+    member: int = 0
 
 
 def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
@@ -63,7 +74,7 @@ def hold_out(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
         )
     n_held = min(max(round(fraction * n), 1), n - 1)
     order = np.random.default_rng(seed).permutation(n)
-    return rows.take(np.sort(order[n_held:])), rows.take(np.sort(order[:n_held]))
+    return rows.take(np.sort(order[n_held:])), rows.take(np.sort(order[:n_held])).copied()
 
 
 def score(loss: Loss, y: Array, y_pred: Array, value: float, sample_weight: Array | None) -> float:
@@ -124,7 +135,9 @@ class Watch:
         """Return how much of this call's time is left."""
         return self.plan.max_seconds - (time.perf_counter() - self.began)
 
-    def record(self, losses: Array, theta: Array) -> None:
+    def record(
+        self, losses: Array, theta: Array, scored: tuple[float, Array] | None = None
+    ) -> None:
         """Score and write down epochs just completed.
 
         Parameters
@@ -133,18 +146,20 @@ class Watch:
             One epoch's only, where `each_epoch` holds.
         theta : array (n_params,)
             The parameters now, which the engine holds too; not to be changed afterwards.
+        scored : (float, array (n, d_out)), optional
+            Loss and y_pred of the held-out rows, where they are known.
         """
         history = self.history
-        scored = self._score()  # all that takes time comes first: Ctrl-C finds whole records
+        pair = self._score(scored)  # all that takes time comes first: Ctrl-C finds whole records
         since = history.times[-1] if history.times else 0.0
         now = self.before + time.perf_counter() - self.began
         history.times.extend(np.linspace(since, now, len(losses) + 1)[1:].tolist())
         history.train_loss.extend(losses.tolist())
         self.theta = theta
         self.is_best = False
-        if scored is None:
+        if pair is None:
             return
-        value, its_score = scored
+        value, its_score = pair
         best = history.best_epoch
         self.is_best = best is None or value < history.validation_loss[best]
         history.validation_loss.append(value)
@@ -187,15 +202,21 @@ class Watch:
             lr,
             history.times[last],
             self.is_best,
+            plan.member,
         )
         answers = [callback(report) for callback in plan.callbacks]
         return any(answer is True or answer is np.True_ for answer in answers)
 
-    def _score(self) -> tuple[float, float] | None:
+    def _score(self, scored: tuple[float, Array] | None) -> tuple[float, float] | None:
         """Return loss and score of the held-out rows, if there are any."""
         rows, plan = self.validation, self.plan
         if rows is None:
             return None
+        value, y_pred = scored or self._predict(rows)
+        return value, score(plan.loss, rows.y, y_pred, value, rows.sample_weight)
+
+    def _predict(self, rows: Rows) -> tuple[float, Array]:
+        plan = self.plan
         value = self.engine.evaluate(
             rows.x,
             rows.y,
@@ -203,5 +224,4 @@ class Watch:
             sample_weight=rows.sample_weight,
             n_threads=plan.n_threads,
         )
-        y_pred = self.engine.forward(rows.x, plan.n_threads)
-        return value, score(plan.loss, rows.y, y_pred, value, rows.sample_weight)
+        return value, self.engine.forward(rows.x, plan.n_threads)

@@ -23,6 +23,7 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "bindings_buffer.h"
 #include "dispatch.h"
 #include "engine.h"
 #include "threads.h"
@@ -204,6 +205,35 @@ struct PyEngine {
       std::shared_lock lock(mutex);
       model.forward(x.data(), static_cast<int64_t>(x.shape(0)), out.data(), n_threads, poll);
     });
+  }
+
+  // net(x, out) for arrays that need no care, in as few nanoseconds as can be: y_pred, or None
+  // where anything is unusual, and then nothing has been done. Work that takes a few microseconds
+  // keeps the GIL, whose release would cost more than it gives; more work asks n_threads() first.
+  nb::object predict(nb::handle x, nb::handle out, nb::handle n_threads) const {
+    constexpr double kShortFlops = 5e5;  // some 5 us
+    const MatrixBuffer<T> rows(x, false);
+    if (!rows || rows.columns() != spec.d_in) return nb::none();
+    const int64_t n = rows.rows();
+    nb::object y = out.is_none() ? empty_matrix<T>(n, d_out) : nb::borrow(out);
+    const MatrixBuffer<T> result(y, true);
+    if (!result || result.rows() != n || result.columns() != d_out || result.overlaps(rows))
+      return nb::none();
+    if (model.flops_a_row() * static_cast<double>(n) < kShortFlops) {
+      // Waiting with the GIL held could be for ever: who holds the lock may be waiting for the GIL.
+      std::shared_lock lock(mutex, std::try_to_lock);
+      if (lock.owns_lock()) {
+        model.forward(rows.data(), n, result.data(), 1, nullptr);
+        return y;
+      }
+    }
+    const int threads = nb::cast<int>(n_threads());
+    check_threads(threads);
+    without_gil([&](const Poll& poll) {
+      std::shared_lock lock(mutex);
+      model.forward(rows.data(), n, result.data(), threads, poll);
+    });
+    return y;
   }
 
   void trace(const Input& x, const std::vector<Matrix>& z, const std::vector<Matrix>& h) const {
@@ -468,6 +498,8 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
       .def("get_parameters", &Engine::get_parameters, nb::arg("out").noconvert())
       .def("forward", &Engine::forward, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
            "n_threads"_a)
+      .def("predict", &Engine::predict, "x"_a.none(), "out"_a.none(), "n_threads"_a,
+           "y_pred for clean arrays, None for others; n_threads is called when the work is long.")
       .def("trace", &Engine::trace, nb::arg("x").noconvert(), nb::arg("z").noconvert(),
            nb::arg("h").noconvert())
       .def("evaluate", &Engine::evaluate, nb::arg("x").noconvert(), nb::arg("y").noconvert(),

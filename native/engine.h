@@ -101,6 +101,7 @@ class Model {
   ~Model();
 
   int64_t n_params() const;
+  double flops_a_row() const;  // of the forward pass
   void set_parameters(const T* theta);
   void get_parameters(T* theta) const;
 

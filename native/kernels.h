@@ -157,6 +157,11 @@ struct TableStepArgs {
 template <class T>
 struct Kernels {
   void (*gemm)(const GemmArgs<T>&);
+  // The same for `n_out` output panels at once and at most few_rows rows, bit for bit: w has their
+  // tiles one after another, bias their columns, y lies y_stride from panel to panel. Epilogues:
+  // none and ReLU; no accumulate, no column sums; whole panels are written.
+  int few_rows;
+  void (*gemm_few)(const GemmArgs<T>&, int n_out, ptrdiff_t y_stride);
   // C[k][n] (+)= sum over rows of x[row][k] d[row][n]; one tile of the weight gradient.
   void (*gradient_tile)(const T* x, const T* d, int rows, int k_columns, int n_columns, T* c,
                         bool accumulate);

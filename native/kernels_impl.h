@@ -200,6 +200,94 @@ void gemm(const GemmArgs<T>& a) {
   if (v < registers) gemm_columns<T, 1>(a, v);
 }
 
+// Few rows would leave gemm_tile with 2 sums a row: too few to hide the multiply-add's latency
+// (four cycles, while one or two start in each). So several output panels go together: R rows times
+// NP panels of sums, one broadcast a row, and each weight is loaded once. Each element is still one
+// ascending chain over k that starts from its bias, as in gemm_tile.
+template <class T, int R, int NP>
+void few_tile(const GemmArgs<T>& a, int p0, ptrdiff_t y_stride) {
+  constexpr int P = kPanel<T>, L = kLanes<T>, W = P / L;
+  const ptrdiff_t w_stride = static_cast<ptrdiff_t>(a.n_panels) * P * P;
+  V<T> acc[R][NP * W];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < NP * W; ++v) acc[r][v] = load(a.bias + p0 * P + v * L);
+  const T* w_panel = a.w + p0 * w_stride;
+  for (int q = 0; q < a.n_panels; ++q, w_panel += P * P) {
+    const T* x = a.x[q];
+    const T* w = w_panel;
+    const int width = a.widths[q];
+    for (int k = 0; k < width; ++k, w += P) {
+      V<T> xb[R];
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        xb[r] = splat<T>(x[r * P + k]);
+        LAMINA_KEEP(xb[r]);
+      }
+#pragma GCC unroll 4
+      for (int p = 0; p < NP; ++p)
+#pragma GCC unroll 8
+        for (int v = 0; v < W; ++v) {
+          const V<T> b = load(w + p * w_stride + v * L);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) acc[r][p * W + v] += xb[r] * b;
+        }
+    }
+  }
+  const V<T> zero = {};
+  const bool relu = a.epilogue == kReluEpi;
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int p = 0; p < NP; ++p)
+#pragma GCC unroll 8
+      for (int v = 0; v < W; ++v) {
+        const V<T> y = acc[r][p * W + v];
+        store(a.y + (p0 + p) * y_stride + r * P + v * L, relu ? (y < zero ? zero : y) : y);
+      }
+}
+
+// Panels at once: as many sums as the register tile of gemm has, and no more than four streams of
+// weights.
+template <class T, int R>
+constexpr int panels_at_once() {
+  constexpr int n = LAMINA_MR * LAMINA_NV / (R * (kPanel<T> / kLanes<T>));
+  return n > 4 ? 4 : n;
+}
+template <class T>
+constexpr int few_rows() {
+  return panels_at_once<T, 4>() ? 4 : panels_at_once<T, 3>() ? 3 : panels_at_once<T, 2>() ? 2 : 1;
+}
+template <class T, int R>
+void few_panels(const GemmArgs<T>& a, int n_out, ptrdiff_t y_stride) {
+  constexpr int NP = panels_at_once<T, R>();
+  if constexpr (NP >= 1) {
+    int p = 0;
+    for (; p + NP <= n_out; p += NP) few_tile<T, R, NP>(a, p, y_stride);
+    if constexpr (NP > 2) {
+      if (p + 2 <= n_out) {
+        few_tile<T, R, 2>(a, p, y_stride);
+        p += 2;
+      }
+    }
+    for (; p < n_out; ++p) few_tile<T, R, 1>(a, p, y_stride);
+  }
+}
+template <class T>
+void gemm_few(const GemmArgs<T>& a, int n_out, ptrdiff_t y_stride) {
+  switch (a.rows) {
+    case 1:
+      return few_panels<T, 1>(a, n_out, y_stride);
+    case 2:
+      return few_panels<T, 2>(a, n_out, y_stride);
+    case 3:
+      return few_panels<T, 3>(a, n_out, y_stride);
+    case 4:
+      return few_panels<T, 4>(a, n_out, y_stride);
+  }
+}
+
 // KR x NV registers of the gradient tile stay put while the rows stream by.
 template <class T, int KR, int NV>
 void gradient_rows(const T* x, const T* d, int rows, T* c, bool accumulate) {
@@ -264,6 +352,20 @@ void thin_forward_n(const T* const* x, const int* widths, int n_panels, const T*
                     ptrdiff_t wt_stride, int rows, const T* bias, T* y) {
   constexpr int P = kPanel<T>, L = kLanes<T>, R = L / N > 0 ? L / N : 1;
   static_assert(R * N <= L, "one register must hold a group's results");
+  if (rows == 1 && R > 1) {  // horizontal_sum's tree is transpose_sum's
+    V<T> acc[N];
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) acc[n] = V<T>{};
+    for (int p = 0; p < n_panels; ++p)
+      for (int k = 0; k < widths[p]; k += L) {
+        const V<T> xv = load(x[p] + k);
+#pragma GCC unroll 4
+        for (int n = 0; n < N; ++n) acc[n] += xv * load(wt + p * wt_stride + n * P + k);
+      }
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) y[n] = horizontal_sum<T>(acc[n]) + bias[n];
+    return;
+  }
   for (int row0 = 0; row0 < rows; row0 += R) {
     const int group = smaller(R, rows - row0);
     V<T> acc[L];

@@ -176,11 +176,12 @@ struct SoftmaxRow {
   T max, sum;
 };
 template <class T>
+constexpr T kLowest = -Lanes<T>::kMagic * Lanes<T>::kMagic;
+template <class T>
 INLINE SoftmaxRow<T> softmax_exponentials(T* row, ptrdiff_t stride, int columns) {
-  const T lowest = -Lanes<T>::kMagic * Lanes<T>::kMagic;
-  V<T> top = splat<T>(lowest);
+  V<T> top = splat<T>(kLowest<T>);
   each_register(row, stride, columns, [&](int c, T* z) INLINE_LAMBDA {
-    top = vmax<T>(top, valid_lanes<T>(load(z), columns - c, lowest));
+    top = vmax<T>(top, valid_lanes<T>(load(z), columns - c, kLowest<T>));
   });
   const T max = horizontal_max<T>(top);
   V<T> total = {};
@@ -193,8 +194,53 @@ INLINE SoftmaxRow<T> softmax_exponentials(T* row, ptrdiff_t stride, int columns)
 }
 
 template <class T>
+INLINE V<T> output_of(Output output, V<T> z) {
+  if (output == kOutSigmoid) return vsigmoid<T>(z);
+  if (output == kOutExp) return vexp_wide<T>(z);
+  return activation<T, kStep>(z).h;
+}
+
+// The output unit over few columns: one lane a row instead of one lane a column, which would leave
+// most lanes empty. Bit for bit what output_unit does row by row: sums follow horizontal_sum's
+// tree, for which two lanes a register allow four columns.
+template <class T>
+constexpr int kFewColumns = kLanes<T> >= 4 ? 8 : 4;
+template <class T>
+void few_columns_output(Output output, T* z, int rows, int columns) {
+  constexpr int P = kPanel<T>, L = kLanes<T>, C = kFewColumns<T>;
+  alignas(64) T column[C][L];
+  V<T> e[C];
+  for (int row0 = 0; row0 < rows; row0 += L, z += L * P) {
+    const int group = smaller(L, rows - row0);
+    for (int i = 0; i < L; ++i)
+      for (int j = 0; j < columns; ++j) column[j][i] = z[smaller(i, group - 1) * P + j];
+    if (output == kOutSoftmax) {
+      V<T> top = splat<T>(kLowest<T>);
+      for (int j = 0; j < columns; ++j) top = vmax<T>(top, load(column[j]));
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j) e[j] = j < columns ? vexp<T>(load(column[j]) - top) : V<T>{};
+      V<T> sum[C];
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j) sum[j] = e[j];
+#pragma GCC unroll 4
+      for (int half = C / 2; half >= 1; half /= 2)
+#pragma GCC unroll 4
+        for (int j = 0; j < half; ++j) sum[j] += sum[j + half];
+      const V<T> scale = T(1) / sum[0];
+      for (int j = 0; j < columns; ++j) store(column[j], e[j] * scale);
+    } else {
+      for (int j = 0; j < columns; ++j) store(column[j], output_of<T>(output, load(column[j])));
+    }
+    for (int i = 0; i < group; ++i)
+      for (int j = 0; j < columns; ++j) z[i * P + j] = column[j][i];
+  }
+}
+
+template <class T>
 void output_unit(Output output, T* z, ptrdiff_t stride, int rows, int columns) {
   if (output == kOutIdentity) return;
+  if (columns <= kFewColumns<T> && rows > columns)
+    return few_columns_output<T>(output, z, rows, columns);
   for (int r = 0; r < rows; ++r, z += kPanel<T>) {
     if (output == kOutSoftmax) {
       const T scale = T(1) / softmax_exponentials(z, stride, columns).sum;
@@ -202,12 +248,8 @@ void output_unit(Output output, T* z, ptrdiff_t stride, int rows, int columns) {
                     [&](int, T* p) INLINE_LAMBDA { store(p, load(p) * scale); });
       continue;
     }
-    each_register(z, stride, columns, [&](int, T* p) INLINE_LAMBDA {
-      const V<T> x = load(p);
-      if (output == kOutSigmoid) store(p, vsigmoid<T>(x));
-      if (output == kOutExp) store(p, vexp_wide<T>(x));
-      if (output == kOutStep) store(p, activation<T, kStep>(x).h);
-    });
+    each_register(z, stride, columns,
+                  [&](int, T* p) INLINE_LAMBDA { store(p, output_of<T>(output, load(p))); });
   }
 }
 

@@ -76,7 +76,7 @@ void transpose_tile(const T* w, T* wt, int k_rows, int n_columns) {
 template <class T>
 void gather(const T* x, ptrdiff_t columns, const int32_t* index, int rows, T* panels,
             ptrdiff_t stride) {
-  constexpr int P = kPanel<T>, L = kLanes<T>, kAhead = 8;
+  constexpr int P = kPanel<T>, L = kLanes<T>, kAhead = 8, kChunk = 16 / sizeof(T);
   const ptrdiff_t full = columns / P * P;
   for (int r = 0; r < rows; ++r) {
     if (index && r + kAhead < rows) {
@@ -94,13 +94,10 @@ void gather(const T* x, ptrdiff_t columns, const int32_t* index, int rows, T* pa
     if (c == columns) continue;
     int v = 0;
     for (; c + L <= columns; c += L, v += L) store(to + v, loadu(from + c));
-    if (c < columns) {
-      V<T> last = {};
-      for (int i = 0; c + i < columns; ++i) last[i] = from[c + i];
-      store(to + v, last);
-      v += L;
-    }
-    for (; v < P; v += L) store(to + v, V<T>{});
+    for (int pad = v; pad < P; pad += L) store(to + pad, V<T>{});
+    for (; c + kChunk <= columns; c += kChunk, v += kChunk)
+      __builtin_memcpy(to + v, from + c, kChunk * sizeof(T));
+    for (; c < columns; ++c, ++v) to[v] = from[c];
   }
 }
 
@@ -157,6 +154,8 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
 template <class T>
 constexpr Kernels<T> table() {
   return {gemm<T>,
+          few_rows<T>(),
+          gemm_few<T>,
           gradient_tile<T>,
           kLanes<T> < 4 ? kLanes<T> : 4,
           thin_forward<T>,

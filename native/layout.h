@@ -205,6 +205,10 @@ struct Layout {
   void forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const DropoutKey* dropout,
                     uint64_t first_row,
                     const std::function<void(int, bool)>* watch = nullptr) const;
+  // Output panels [p0, p1) of layer l only.
+  void layer_rows(Buffers<T>& b, Part<T>& part, int l, int p0, int p1, int row0, int rows,
+                  const DropoutKey* dropout, uint64_t first_row,
+                  const std::function<void(int, bool)>* watch) const;
   double loss_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, const LossColumns<T>& loss,
                    const Rows<T>& target, double scale, bool gradient) const;
   void backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, bool input, bool gradients,
@@ -212,5 +216,28 @@ struct Layout {
   void gradient_tile(const Buffers<T>& b, int l, int p, int q, int row0, int rows, T* tile,
                      bool accumulate) const;
 };
+
+// Rows of panels into a row-major matrix.
+template <class T>
+void copy_out(const T* panels, ptrdiff_t stride, int rows, int columns, T* out) {
+  constexpr int P = kPanel<T>;
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; c += P)
+      std::copy_n(panels + c / P * stride + static_cast<ptrdiff_t>(r) * P, std::min(P, columns - c),
+                  out + static_cast<ptrdiff_t>(r) * columns + c);
+}
+
+// One lane a thread.
+template <class T>
+std::vector<std::unique_ptr<Lane<T>>> borrow_all(const Layout<T>& a, int count, int64_t rows,
+                                                 bool backward) {
+  std::vector<std::unique_ptr<Lane<T>>> lanes;
+  for (int i = 0; i < count; ++i) lanes.push_back(a.borrow(rows, backward));
+  return lanes;
+}
+template <class T>
+void return_all(const Layout<T>& a, std::vector<std::unique_ptr<Lane<T>>>& lanes) {
+  for (auto& lane : lanes) a.give_back(std::move(lane));
+}
 
 }  // namespace lamina

@@ -1,5 +1,5 @@
-// Everything a network does outside training: parameters in and out, forward, trace, loss and
-// gradients.
+// What a network does outside training beside the forward pass (infer.cpp): parameters in and out,
+// trace, loss and gradients.
 #include <algorithm>
 
 #include "encoding.h"
@@ -10,27 +10,6 @@ namespace {
 
 // Rows whose gradient a table's owners walk at once.
 constexpr int64_t kWindow = 65536;
-
-template <class T>
-void copy_out(const T* panels, ptrdiff_t stride, int rows, int columns, T* out) {
-  constexpr int P = kPanel<T>;
-  for (int r = 0; r < rows; ++r)
-    for (int c = 0; c < columns; c += P)
-      std::copy_n(panels + c / P * stride + static_cast<ptrdiff_t>(r) * P, std::min(P, columns - c),
-                  out + static_cast<ptrdiff_t>(r) * columns + c);
-}
-
-template <class T>
-std::vector<std::unique_ptr<Lane<T>>> borrow_all(const Layout<T>& a, int count, int64_t rows,
-                                                 bool backward) {
-  std::vector<std::unique_ptr<Lane<T>>> lanes;
-  for (int i = 0; i < count; ++i) lanes.push_back(a.borrow(rows, backward));
-  return lanes;
-}
-template <class T>
-void return_all(const Layout<T>& a, std::vector<std::unique_ptr<Lane<T>>>& lanes) {
-  for (auto& lane : lanes) a.give_back(std::move(lane));
-}
 
 // body(first row, rows) over [begin, end) in blocks; stops early when asked to.
 template <class F>
@@ -51,6 +30,10 @@ template <class T>
 int64_t Model<T>::n_params() const {
   return layout_->n_params;
 }
+template <class T>
+double Model<T>::flops_a_row() const {
+  return layout_->flops_a_row;
+}
 
 template <class T>
 void Model<T>::set_parameters(const T* theta) {
@@ -68,35 +51,6 @@ void Model<T>::get_parameters(T* theta) const {
   layout_->unpack(theta, w, bias, false);
   if (const int64_t table = layout_->n_table())
     std::copy_n(layout_->encoding->table(), table, theta + layout_->n_params - table);
-}
-
-template <class T>
-void Model<T>::forward(const T* x, int64_t n, T* out, int n_threads, const Poll& poll) const {
-  const Layout<T>& a = *layout_;
-  const int threads = useful_threads(a.flops_a_row * static_cast<double>(n), n_threads);
-  auto lanes = borrow_all(a, threads, n, false);
-  Watch watch(poll);
-  const int d_out = a.dims.back();
-  // Blocks are claimed; several a thread, so that one that is slow or late delays the others by
-  // little.
-  const int64_t fair = (n + 4 * threads - 1) / (4 * threads);
-  const int64_t block = threads == 1 ? lanes[0]->buffers.capacity
-                                     : std::clamp<int64_t>(fair, 16, lanes[0]->buffers.capacity);
-  std::atomic<int64_t> next{0};
-  run_team(threads, [&](int thread) {
-    Lane<T>& lane = *lanes[thread];
-    Buffers<T>& b = lane.buffers;
-    for (int64_t row; (row = next.fetch_add(block)) < n && !watch.stopped();) {
-      const int rows = static_cast<int>(std::min(block, n - row));
-      a.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
-      a.forward_rows(b, lane.part, 0, rows, nullptr, 0);
-      a.kernels->output(a.output, b.h[a.depth].data(), b.stride, rows, d_out);
-      copy_out(b.h[a.depth].data(), b.stride, rows, d_out, out + row * d_out);
-      if (thread == 0) watch.check();
-    }
-  });
-  return_all(a, lanes);
-  if (watch.stopped()) throw Interrupted();
 }
 
 template <class T>

@@ -43,48 +43,62 @@ template <class T>
 void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows,
                              const DropoutKey* dropout, uint64_t first_row,
                              const std::function<void(int, bool)>* watch) const {
+  for (int l = 1; l <= depth; ++l)
+    layer_rows(b, part, l, 0, layer(l).out_panels, row0, rows, dropout, first_row, watch);
+}
+
+template <class T>
+void Layout<T>::layer_rows(Buffers<T>& b, Part<T>& part, int l, int p0, int p1, int row0, int rows,
+                           const DropoutKey* dropout, uint64_t first_row,
+                           const std::function<void(int, bool)>* watch) const {
   const ptrdiff_t at = static_cast<ptrdiff_t>(row0) * P, count = static_cast<ptrdiff_t>(rows) * P;
-  for (int l = 1; l <= depth; ++l) {
-    const Layer<T>& a = layer(l);
-    for (const Segment& s : a.segments)
-      for (int q = 0; q < s.n_panels; ++q)
-        part.pointers[s.first_panel + q] = b.h[s.source].data() + q * b.stride + at;
-    const bool dropped = dropout != nullptr && a.dropout > 0;
-    const bool keep_slope = b.backward && a.needs_slope && l < depth;
-    const bool fused = l < depth && !a.thin && !watch && a.activation == kRelu && !keep_slope;
-    T* h = b.h[l].data() + at;
-    if (a.thin) {
-      kernels->thin_forward(part.pointers.data(), a.in_widths.data(), a.in_panels, a.wt.data(),
-                            a.transposed(1, 0), rows, a.d_out, a.bias.data(), h);
+  const Layer<T>& a = layer(l);
+  for (const Segment& s : a.segments)
+    for (int q = 0; q < s.n_panels; ++q)
+      part.pointers[s.first_panel + q] = b.h[s.source].data() + q * b.stride + at;
+  const bool dropped = dropout != nullptr && a.dropout > 0;
+  const bool keep_slope = b.backward && a.needs_slope && l < depth;
+  const bool fused = l < depth && !a.thin && !watch && a.activation == kRelu && !keep_slope;
+  T* h = b.h[l].data() + at;
+  if (a.thin) {
+    kernels->thin_forward(part.pointers.data(), a.in_widths.data(), a.in_panels, a.wt.data(),
+                          a.transposed(1, 0), rows, a.d_out, a.bias.data(), h);
+  } else {
+    GemmArgs<T> g{};
+    g.x = part.pointers.data();
+    g.widths = a.in_widths.data();
+    g.n_panels = a.in_panels;
+    g.rows = rows;
+    g.epilogue = fused ? kReluEpi : kNone;
+    auto from = [&](int p) {
+      g.w = a.w.data() + a.tile(p, 0);
+      g.columns = a.out_widths[p];
+      g.bias = a.bias.data() + p * P;
+      g.y = h + p * b.stride;
+    };
+    if (rows <= kernels->few_rows) {
+      from(p0);
+      kernels->gemm_few(g, p1 - p0, b.stride);
     } else {
-      GemmArgs<T> g{};
-      g.x = part.pointers.data();
-      g.widths = a.in_widths.data();
-      g.n_panels = a.in_panels;
-      g.rows = rows;
-      g.epilogue = fused ? kReluEpi : kNone;
-      for (int p = 0; p < a.out_panels; ++p) {
-        g.w = a.w.data() + a.tile(p, 0);
-        g.columns = a.out_widths[p];
-        g.bias = a.bias.data() + p * P;
-        g.y = h + p * b.stride;
+      for (int p = p0; p < p1; ++p) {
+        from(p);
         kernels->gemm(g);
       }
     }
-    if (watch) (*watch)(l, false);
-    if (l == depth) break;
-    for (int p = 0; p < a.out_panels; ++p) {
-      T* hp = h + p * b.stride;
-      T* slope = keep_slope ? b.slope[l].data() + p * b.stride + at : nullptr;
-      if (!fused && (a.activation != kIdentity || slope))
-        kernels->activate(a.activation, hp, slope, count);
-      if (dropped)
-        kernels->dropout(hp, slope, rows, first_row, static_cast<uint32_t>(p * P),
-                         dropout->of_layer(l), a.dropout);
-      if (a.residual) kernels->add(hp, b.h[l - 1].data() + p * b.stride + at, count);
-    }
-    if (watch) (*watch)(l, true);
   }
+  if (watch) (*watch)(l, false);
+  if (l == depth) return;
+  for (int p = p0; p < p1; ++p) {
+    T* hp = h + p * b.stride;
+    T* slope = keep_slope ? b.slope[l].data() + p * b.stride + at : nullptr;
+    if (!fused && (a.activation != kIdentity || slope))
+      kernels->activate(a.activation, hp, slope, count);
+    if (dropped)
+      kernels->dropout(hp, slope, rows, first_row, static_cast<uint32_t>(p * P),
+                       dropout->of_layer(l), a.dropout);
+    if (a.residual) kernels->add(hp, b.h[l - 1].data() + p * b.stride + at, count);
+  }
+  if (watch) (*watch)(l, true);
 }
 
 template <class T>
@@ -193,6 +207,9 @@ template void Layout<double>::load_rows(Buffers<double>&, const double*, const i
                                         int, int) const;                                           \
   template void Layout<T>::forward_rows(Buffers<T>&, Part<T>&, int, int, const DropoutKey*,        \
                                         uint64_t, const std::function<void(int, bool)>*) const;    \
+  template void Layout<T>::layer_rows(Buffers<T>&, Part<T>&, int, int, int, int, int,              \
+                                      const DropoutKey*, uint64_t,                                 \
+                                      const std::function<void(int, bool)>*) const;                \
   template double Layout<T>::loss_rows(Buffers<T>&, Part<T>&, int, int, const LossColumns<T>&,     \
                                        const Rows<T>&, double, bool) const;                        \
   template void Layout<T>::backward_rows(Buffers<T>&, Part<T>&, int, int, bool, bool, bool) const; \

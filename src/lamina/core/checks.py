@@ -199,6 +199,29 @@ def as_weights(
     return result
 
 
+def check_out(out: object, shape: tuple[int, int], dtype: np.dtype[Any], where: str) -> None:
+    """Insist that ``out`` is an array that a result can be written to as it is.
+
+    Raises
+    ------
+    ShapeError, DataError
+        It has another shape; it is no array, of another dtype, read-only or not C-contiguous.
+    """
+    wanted = f"out as a C-contiguous, writeable {dtype} array of shape {shape}"
+    advice = f"Make it with np.empty({shape}, np.{dtype}), or leave it out."
+    if not isinstance(out, np.ndarray):
+        raise DataError(f"{where}: expected {wanted}, got a {type(out).__name__}. {advice}")
+    if out.shape != shape:
+        raise ShapeError(f"{where}: expected {wanted}, got shape {out.shape}. {advice}")
+    if out.dtype != dtype:
+        raise DataError(f"{where}: expected {wanted}, got {out.dtype}. {advice}")
+    if not out.flags.carray:  # C-contiguous, aligned and writeable
+        got = "one that is read-only"
+        if out.flags.writeable:
+            got = "one with gaps, of another order or not aligned"
+        raise DataError(f"{where}: expected {wanted}, got {got}. {advice}")
+
+
 def check_choice(value: object, choices: Iterable[str], name: str, where: str) -> str:
     """Return ``value`` if it is one of the names in ``choices``; else raise SpecError."""
     names = list(choices)

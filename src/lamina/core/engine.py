@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from lamina import _native
 from lamina.core.errors import SpecError
 from lamina.core.spec import NetworkSpec
 from lamina.core.threads import default_n_threads as default_n_threads
+from lamina.core.threads import recent_n_threads as recent_n_threads
 
 Array = npt.NDArray[Any]
 
@@ -61,10 +62,14 @@ class Engine:
     dtype : numpy.dtype
         Every floating array that goes in is converted to it, and every result has it.
     native : Engine32 or Engine64
-        The bound object itself; ``native.forward(x, out, n_threads)`` is the shortest way through.
+        The bound object itself.
+    predict : callable
+        ``predict(x, out, n_threads)``: the shortest way through for arrays that are C-contiguous,
+        aligned and of `dtype`. Returns y_pred, or None, having done nothing, where `x` or `out`
+        (None: a new array) is anything else; calls `n_threads` when the work is worth asking.
     """
 
-    __slots__ = ("dtype", "n_params", "native", "spec")
+    __slots__ = ("dtype", "n_params", "native", "predict", "spec")
 
     def __init__(self, spec: NetworkSpec) -> None:
         _check_isa()
@@ -73,6 +78,7 @@ class Engine:
         native = _native.Engine64 if self.dtype == np.float64 else _native.Engine32
         encoding = None if spec.encoding is None else spec.encoding.native(spec.d_in)
         self.native: Any = native(spec.d_in, _layers(spec), spec.output, encoding)
+        self.predict: Callable[[Any, Any, Callable[[], int]], Any] = self.native.predict
         self.n_params: int = self.native.n_params
 
     def set_parameters(self, theta: Array) -> None:
@@ -85,10 +91,11 @@ class Engine:
         self.native.get_parameters(theta)
         return theta
 
-    def forward(self, x: Array, n_threads: int | None = None) -> Array:
-        """Return y_pred ``(n, d_out)`` for x ``(n, d_in)``."""
+    def forward(self, x: Array, n_threads: int | None = None, out: Array | None = None) -> Array:
+        """Return y_pred ``(n, d_out)`` for x ``(n, d_in)``, in `out` if it is given."""
         x = contiguous(x, self.dtype)
-        out = np.empty((len(x), self.spec.d_out), self.dtype)
+        if out is None:
+            out = np.empty((len(x), self.spec.d_out), self.dtype)
         self.native.forward(x, out, self.threads_for(len(x), n_threads))
         return out
 

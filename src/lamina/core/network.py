@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.core import modelfile
-from lamina.core.checks import as_matrix, as_weights
+from lamina.core.checks import as_matrix, as_weights, check_out
 from lamina.core.encodings import Encoding
-from lamina.core.engine import SERIAL_MULTIPLICATIONS, Engine, make_engine, require_memory
+from lamina.core.engine import Engine, make_engine, recent_n_threads, require_memory
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.initialize import initialize
 from lamina.core.losses import Loss, resolve_loss
@@ -272,7 +272,7 @@ class Network:
 
     # --- forward ---------------------------------------------------------------------------------
 
-    def __call__(self, x: npt.ArrayLike) -> Array:
+    def __call__(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """Return y_pred for the rows of `x`.
 
         Parameters
@@ -280,43 +280,51 @@ class Network:
         x : array-like (n, d_in)
             Any real type and memory layout; converted to the network's dtype, without a copy
             where it is C-contiguous and of that dtype. n may be 0. NaN and infinity are let
-            through to the rows they are in: prediction is total.
+            through to the rows they are in: prediction is total. A single row is ``x[None, :]``.
+        out : array (n, d_out), optional
+            Where to write y_pred instead of a new array: C-contiguous, writeable and of the
+            network's dtype. It may overlap `x`. Give the same array again and again to answer
+            row by row without an allocation.
 
         Returns
         -------
         y_pred : array (n, d_out)
-            Of the network's dtype. A row's bits do not depend on the other rows.
+            Of the network's dtype; `out` itself if it was given. A row's bits do not depend on
+            the other rows.
 
         Raises
         ------
         ShapeError
-            `x` has not d_in columns.
+            `x` has not d_in columns, or `out` is not (n, d_out).
         DataError
-            `x` holds something other than real numbers.
+            `x` holds something other than real numbers, or `out` cannot be written to as it is.
 
         Notes
         -----
-        2 n n_params floating-point operations.
+        2 n n_params floating-point operations. The parameters stay packed for the kernels, and
+        are packed again only when they change. Any number of threads may call at once, each
+        with an `out` of its own.
+
+        Examples
+        --------
+        >>> import lamina, numpy as np
+        >>> net = lamina.Network(2, (16,), 1, rng=0)
+        >>> rows = np.zeros((5, 2), np.float32)
+        >>> y_pred = np.empty((1, 1), np.float32)
+        >>> for i in range(len(rows)):
+        ...     _ = net(rows[i : i + 1], out=y_pred)
         """
-        # The short way, for single rows: a clean array goes straight to the engine.
-        if (
-            type(x) is np.ndarray
-            and x.dtype is self._dtype
-            and x.ndim == 2
-            and x.shape[1] == self._d_in
-            and x.flags.carray
-        ):
-            rows = x
-        else:
-            rows = _as_rows(x, self._d_in, self._dtype)
         engine = self._engine or self._make_engine()
-        n = len(rows)
-        out = np.empty((n, self._d_out), self._dtype)
-        if n * engine.n_params < SERIAL_MULTIPLICATIONS:
-            engine.native.forward(rows, out, 1)
-        else:
-            engine.native.forward(rows, out, engine.threads_for(n))
-        return out
+        # The short way, for single rows: clean arrays go straight to the engine.
+        y_pred: Array | None = engine.predict(x, out, recent_n_threads)
+        if y_pred is not None:
+            return y_pred
+        rows = _as_rows(x, self._d_in, self._dtype)
+        if out is not None:
+            check_out(out, (len(rows), self._d_out), self._dtype, "Network")
+            if np.may_share_memory(rows, out):
+                rows = rows.copy()
+        return engine.forward(rows, out=out)
 
     def trace(self, x: npt.ArrayLike) -> Trace:
         """Return every layer's pre-activation and activation for the rows of `x`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,23 @@ def default_n_threads(n_threads: int | None = None) -> int:
             first = text.split(",")[0]  # OpenMP allows one number a nesting level
             return _thread_count(first, name, "Correct the environment variable or unset it.")
     return min(_affinity(), _cgroup_cpus())
+
+
+def recent_n_threads() -> int:
+    """Return `default_n_threads()`, asked again once the last answer is 50 ms old.
+
+    For calls of microseconds, whose results the number does not change: asking takes 2.4 us.
+    """
+    global _recent
+    now = time.monotonic()
+    until, n_threads = _recent
+    if now > until:
+        n_threads = default_n_threads()
+        _recent = (now + 0.05, n_threads)
+    return n_threads
+
+
+_recent = (0.0, 1)
 
 
 def _thread_count(value: object, name: str, advice: str) -> int:

@@ -254,6 +254,35 @@ struct PyEngine {
     });
   }
 
+  void check_encoded(const Input& x, int derivative, size_t rows, size_t columns) const {
+    check_x(x);
+    require(spec.encoding.kind != EncodingKind::kNone, "this network has no encoding");
+    require(derivative >= -1 && derivative < spec.d_in, "derivative must be -1 or an input");
+    require(rows == x.shape(0) && columns == static_cast<size_t>(spec.encoding.width),
+            "h_0 has the wrong shape");
+  }
+  void encode(const Input& x, int derivative, const Matrix& out, int n_threads) const {
+    check_encoded(x, derivative, out.shape(0), out.shape(1));
+    check_threads(n_threads);
+    without_gil([&](const Poll& poll) {
+      std::shared_lock lock(mutex);
+      model.encode(x.data(), static_cast<int64_t>(x.shape(0)), derivative, out.data(), n_threads,
+                   poll);
+    });
+  }
+  void encode_backward(const Input& x, int derivative, const Input& g, const Vector& grad_table,
+                       int n_threads) const {
+    check_encoded(x, derivative, g.shape(0), g.shape(1));
+    check_threads(n_threads);
+    require(static_cast<int64_t>(grad_table.shape(0)) == model.n_table(),
+            "grad_table has the wrong size");
+    without_gil([&](const Poll& poll) {
+      std::shared_lock lock(mutex);
+      model.encode_backward(x.data(), static_cast<int64_t>(x.shape(0)), derivative, g.data(),
+                            grad_table.data(), n_threads, poll);
+    });
+  }
+
   // Checks everything about the rows of one call and views them.
   Rows<T> rows(const Input& x, nb::handle y, const LossSpec& loss,
                const std::optional<InputVector>& sample_weight,
@@ -502,6 +531,10 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
            "y_pred for clean arrays, None for others; n_threads is called when the work is long.")
       .def("trace", &Engine::trace, nb::arg("x").noconvert(), nb::arg("z").noconvert(),
            nb::arg("h").noconvert())
+      .def("encode", &Engine::encode, nb::arg("x").noconvert(), "derivative"_a,
+           nb::arg("out").noconvert(), "n_threads"_a)
+      .def("encode_backward", &Engine::encode_backward, nb::arg("x").noconvert(), "derivative"_a,
+           nb::arg("g").noconvert(), nb::arg("grad_table").noconvert(), "n_threads"_a)
       .def("evaluate", &Engine::evaluate, nb::arg("x").noconvert(), nb::arg("y").noconvert(),
            "loss"_a, "loss_params"_a, nb::arg("sample_weight").noconvert().none(),
            nb::arg("output_weight").noconvert().none(), nb::arg("grad").noconvert().none(),

@@ -102,6 +102,7 @@ class Model {
 
   int64_t n_params() const;
   double flops_a_row() const;  // of the forward pass
+  int64_t n_table() const;  // those of the encoding, which end theta
   void set_parameters(const T* theta);
   void get_parameters(T* theta) const;
 
@@ -113,6 +114,12 @@ class Model {
   // The loss; its gradient in theta's layout unless null; d loss / d x (n, d_in) unless null.
   double evaluate(const Rows<T>& rows, const LossSpec& loss, T* grad, T* grad_x, int n_threads,
                   const Poll& poll);
+
+  // Of a network with an encoding: out (n, d_0) = h_0, or d h_0 / d x_j for derivative = j.
+  void encode(const T* x, int64_t n, int derivative, T* out, int n_threads, const Poll& poll) const;
+  // grad_table = the transpose of that (linear in the table) on g (n, d_0); zero without a table.
+  void encode_backward(const T* x, int64_t n, int derivative, const T* g, T* grad_table,
+                       int n_threads, const Poll& poll) const;
 
   Layout<T>& layout() { return *layout_; }
 

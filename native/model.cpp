@@ -36,6 +36,11 @@ double Model<T>::flops_a_row() const {
 }
 
 template <class T>
+int64_t Model<T>::n_table() const {
+  return layout_->n_table();
+}
+
+template <class T>
 void Model<T>::set_parameters(const T* theta) {
   std::vector<T*> w, bias;
   for (auto& l : layout_->layers) w.push_back(l.w.data()), bias.push_back(l.bias.data());

@@ -8,7 +8,7 @@ from tests.tolerances import assert_close, assert_same_bits, assert_small, round
 
 import lamina
 from lamina import Fourier, HashGrid, OneBlob, RandomFourier, _native
-from lamina.core import reference
+from lamina.core import encode, reference
 from lamina.core.engine import Engine, Run
 from lamina.core.losses import SquaredError
 from lamina.core.reference import Data, Hyper, State, adam_step, sgd_step
@@ -93,6 +93,32 @@ def test_values_and_gradients_match_the_twin(isa, d_in, name, dtype):
     if isinstance(ALL[name], HashGrid):
         assert np.any(grad[table] != 0)
         assert_close(ours[table], grad[table], tolerance(dtype), "gradient of the table")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("d_in", [1, 2, 3])
+def test_tangents_and_their_way_back_match_the_twin(isa, d_in, name, dtype):
+    spec, theta, x, _ = make(ALL[name], d_in, dtype)
+    engine = Engine(spec)
+    engine.set_parameters(theta)
+    table = reference.unpack_table(spec, theta)
+    g = np.random.default_rng(0).normal(size=(len(x), spec.layer_dims[0])).astype(dtype)
+    within = tolerance(dtype)
+    assert_close(engine.encode(x), encode.encode(spec.encoding, table, x), within)
+    for j in range(d_in):
+        assert_close(engine.encode(x, j), encode.tangent(spec.encoding, table, x, j), within)
+    if not isinstance(spec.encoding, HashGrid):
+        assert engine.encode_backward(x, g).shape == (0, 1)
+        return
+    grad_table, _ = encode.backward(spec.encoding, table, x, g)
+    assert_close(engine.encode_backward(x, g), grad_table, within)
+    other = np.random.default_rng(1).normal(size=table.shape)  # <g, T other> = <T^t g, other>
+    for j in range(d_in):
+        expected = (g * encode.tangent(spec.encoding, other, x, j)).sum()
+        size = np.abs(g * encode.tangent(spec.encoding, other, x, j)).sum()
+        ours = (engine.encode_backward(x, g, j) * other).sum()
+        assert_small(ours - expected, size, within, f"the way back from d h_0 / d x_{j}")
 
 
 @pytest.mark.parametrize("name", ["hash linear 2", "hash linear 3", "fourier", "one blob"])

@@ -99,6 +99,34 @@ class Engine:
         self.native.forward(x, out, self.threads_for(len(x), n_threads))
         return out
 
+    def encode(self, x: Array, j: int | None = None, n_threads: int | None = None) -> Array:
+        """Return h_0 ``(n, d_0)`` of a network with an encoding, or d h_0 / d x_j."""
+        x = contiguous(x, self.dtype)
+        out = np.empty((len(x), self.spec.layer_dims[0]), self.dtype)
+        derivative = -1 if j is None else j
+        self.native.encode(x, derivative, out, default_n_threads(n_threads))
+        return out
+
+    def encode_backward(
+        self,
+        x: Array,
+        g: Array,
+        j: int | None = None,
+        *,
+        out: Array | None = None,
+        n_threads: int | None = None,
+    ) -> Array:
+        """Return d <g, h_0> / d table, or d <g, d h_0 / d x_j> / d table, of the table's shape.
+
+        `out`, C-contiguous and of the engine's dtype, is written to where it is given.
+        """
+        x, g = contiguous(x, self.dtype), contiguous(g, self.dtype)
+        grad = np.empty(self.spec.table_shape, self.dtype) if out is None else out
+        derivative = -1 if j is None else j
+        flat = grad.reshape(-1)
+        self.native.encode_backward(x, derivative, g, flat, default_n_threads(n_threads))
+        return grad
+
     def trace(self, x: Array) -> tuple[list[Array], list[Array]]:
         """Return the pre-activations z and activations h of layers 1…L, each ``(n, d_l)``."""
         x = contiguous(x, self.dtype)

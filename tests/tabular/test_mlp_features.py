@@ -386,3 +386,19 @@ def test_fits_and_predictions_warn_of_nothing():
         model = MLPClassifier((8,), tol=1.0, n_iter_no_change=1).fit(X, Y3)
         model.predict(X)
         model.predict(np.full((1, 4), 1e308))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 500])
+def test_finite_rows_whose_squares_overflow_are_predicted_and_others_refused(dtype, n):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 12)).astype(dtype)
+    model = MLPClassifier((4,), max_iter=2).fit(x, x[:, 0] > 0)
+    rows = rng.normal(size=(n, 12)).astype(dtype)
+    huge = np.sqrt(np.finfo(dtype).max) * 4
+    rows[0, 3] = huge
+    assert model.predict_proba(rows).shape == (n, 2)
+    for bad in (np.nan, np.inf, -np.inf):
+        rows[n // 2, 5] = bad
+        with pytest.raises(ValueError, match="Input X contains"):
+            model.predict(rows)

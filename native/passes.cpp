@@ -5,6 +5,12 @@
 #include "encoding.h"
 
 namespace lamina {
+namespace {
+
+// Rows of a panel between a product and its activation's sweep: 7 KiB, four tiles of 14.
+constexpr int kSweptRows = 56;
+
+}  // namespace
 
 template <class T>
 void Layout<T>::load_rows(Buffers<T>& b, const T* x, const int32_t* index, int row0,
@@ -59,6 +65,9 @@ void Layout<T>::layer_rows(Buffers<T>& b, Part<T>& part, int l, int p0, int p1, 
   const bool dropped = dropout != nullptr && a.dropout > 0;
   const bool keep_slope = b.backward && a.needs_slope && l < depth;
   const bool fused = l < depth && !a.thin && !watch && a.activation == kRelu && !keep_slope;
+  // An activation follows its product a few rows behind, while they are in the first-level cache.
+  const bool swept = !a.thin && !watch && !fused && l < depth && rows > kernels->few_rows &&
+                     (a.activation != kIdentity || keep_slope);
   T* h = b.h[l].data() + at;
   if (a.thin) {
     kernels->thin_forward(part.pointers.data(), a.in_widths.data(), a.in_panels, a.wt.data(),
@@ -80,9 +89,23 @@ void Layout<T>::layer_rows(Buffers<T>& b, Part<T>& part, int l, int p0, int p1, 
       from(p0);
       kernels->gemm_few(g, p1 - p0, b.stride);
     } else {
+      auto shift = [&](ptrdiff_t by) {
+        for (int q = 0; q < a.in_panels; ++q) part.pointers[q] += by * P;
+      };
+      const int step = swept ? kSweptRows : rows;
       for (int p = p0; p < p1; ++p) {
         from(p);
-        kernels->gemm(g);
+        for (int row = 0; row < rows; row += step, g.y += static_cast<ptrdiff_t>(step) * P) {
+          g.rows = std::min(step, rows - row);
+          kernels->gemm(g);
+          if (!swept) continue;
+          const ptrdiff_t here = static_cast<ptrdiff_t>(row0 + row) * P;
+          kernels->activate(a.activation, g.y,
+                            keep_slope ? b.slope[l].data() + p * b.stride + here : nullptr,
+                            static_cast<ptrdiff_t>(g.rows) * P);
+          shift(step);
+        }
+        if (swept) shift(-static_cast<ptrdiff_t>((rows + step - 1) / step) * step);
       }
     }
   }
@@ -91,7 +114,7 @@ void Layout<T>::layer_rows(Buffers<T>& b, Part<T>& part, int l, int p0, int p1, 
   for (int p = p0; p < p1; ++p) {
     T* hp = h + p * b.stride;
     T* slope = keep_slope ? b.slope[l].data() + p * b.stride + at : nullptr;
-    if (!fused && (a.activation != kIdentity || slope))
+    if (!fused && !swept && (a.activation != kIdentity || slope))
       kernels->activate(a.activation, hp, slope, count);
     if (dropped)
       kernels->dropout(hp, slope, rows, first_row, static_cast<uint32_t>(p * P),

@@ -102,7 +102,7 @@ class Model {
 
   int64_t n_params() const;
   double flops_a_row() const;  // of the forward pass
-  int64_t n_table() const;  // those of the encoding, which end theta
+  int64_t n_table() const;     // those of the encoding, which end theta
   void set_parameters(const T* theta);
   void get_parameters(T* theta) const;
 

@@ -306,3 +306,14 @@ def test_bfloat16_leaves_idle_experts_without_gradient_and_nan_in_its_row(unit):
     broken = layer(layer.pack(weights), x, offsets=[0, 0, 1, 1, 70])
     assert np.isnan(broken[5]).all()
     assert_same_bits(np.delete(broken, 5, 0), np.delete(y, 5, 0))
+
+
+def test_bfloat16_adds_up_the_blocks_of_a_crowded_expert(unit):
+    rng = np.random.default_rng(10)
+    layer = GroupedLinear(2, 9, 40, precision="bfloat16")
+    x, grad_y = draw(rng, 1700, 9), draw(rng, 1700, 40)
+    weights = make_weights(rng, 2, 9, layer.layers)
+    _, passed = layer.forward(weights, x, offsets=[0, 1690, 1700])
+    got = layer.backward(passed, grad_y).weights[0]
+    assert distance(got.weight[0], grad_y[:1690].T @ x[:1690]) < 5 * 2**-9
+    assert distance(got.bias[0], grad_y[:1690].sum(0)) < 5 * 2**-9

@@ -26,6 +26,7 @@
 #include "bindings_buffer.h"
 #include "dispatch.h"
 #include "engine.h"
+#include "half.h"
 #include "threads.h"
 
 namespace lamina {
@@ -205,6 +206,20 @@ struct PyEngine {
       std::shared_lock lock(mutex);
       model.forward(x.data(), static_cast<int64_t>(x.shape(0)), out.data(), n_threads, poll);
     });
+  }
+
+  void forward_half(const Input& x, const Matrix& out, int n_threads) {
+    check_x(x);
+    check_threads(n_threads);
+    require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out),
+            "out has the wrong shape");
+    require(sizeof(T) == 4 && half_kernels(), "bfloat16 is not available here");
+    if constexpr (sizeof(T) == 4)
+      without_gil([&](const Poll& poll) {
+        std::shared_lock lock(mutex);
+        lamina::forward_half(model.layout(), x.data(), static_cast<int64_t>(x.shape(0)), out.data(),
+                             n_threads, poll);
+      });
   }
 
   // net(x, out) for arrays that need no care, in as few nanoseconds as can be: y_pred, or None
@@ -527,6 +542,8 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
       .def("get_parameters", &Engine::get_parameters, nb::arg("out").noconvert())
       .def("forward", &Engine::forward, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
            "n_threads"_a)
+      .def("forward_half", &Engine::forward_half, nb::arg("x").noconvert(),
+           nb::arg("out").noconvert(), "n_threads"_a)
       .def("predict", &Engine::predict, "x"_a.none(), "out"_a.none(), "n_threads"_a,
            "y_pred for clean arrays, None for others; n_threads is called when the work is long.")
       .def("trace", &Engine::trace, nb::arg("x").noconvert(), nb::arg("z").noconvert(),

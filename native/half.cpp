@@ -12,6 +12,11 @@ bool has_more(const Layer<float>& layer) { return layer.residual || layer.dropou
 
 ptrdiff_t offset(int row0) { return static_cast<ptrdiff_t>(row0) * kHalfPanel; }
 
+template <class E>
+E* or_null(Aligned<E>& a, ptrdiff_t at) {
+  return a.size() ? a.data() + at : nullptr;
+}
+
 // One pointer a panel; a network's layers have few, so that most need no allocation.
 std::vector<const Bf16*>& pointers_of_thread() {
   thread_local std::vector<const Bf16*> pointers;
@@ -20,7 +25,7 @@ std::vector<const Bf16*>& pointers_of_thread() {
 
 }  // namespace
 
-HalfBuffers::HalfBuffers(const Layout<float>& layout, int rows)
+HalfBuffers::HalfBuffers(const Layout<float>& layout, int rows, bool backward)
     : capacity(half_rows(rows)), stride(Buffers<float>::stride_for(capacity)), wide(capacity) {
   const int depth = layout.depth;
   auto panels = [&](int l) {
@@ -30,17 +35,18 @@ HalfBuffers::HalfBuffers(const Layout<float>& layout, int rows)
   for (auto* set : {&wide.h, &wide.slope, &wide.delta}) set->resize(depth + 1);
   for (int l = 0; l < depth; ++l) {
     h[l] = Aligned<Bf16>(panels(l));
-    turned[l] = Aligned<Bf16>(panels(l));
+    if (backward) turned[l] = Aligned<Bf16>(panels(l));
     if (l == 0) continue;
     const Layer<float>& layer = layout.layer(l);
-    if (layer.needs_slope) slope[l] = Aligned<Bf16>(panels(l));
+    const bool sloped = backward && layer.needs_slope;
+    if (sloped) slope[l] = Aligned<Bf16>(panels(l));
     if (has_more(layer)) {
       wide.h[l] = Aligned<float>(panels(l));
-      if (layer.needs_slope) wide.slope[l] = Aligned<float>(panels(l));
+      if (sloped) wide.slope[l] = Aligned<float>(panels(l));
     }
-    if (!layer.alone) wide.delta[l] = Aligned<float>(panels(l));
+    if (backward && !layer.alone) wide.delta[l] = Aligned<float>(panels(l));
   }
-  for (int l = 1; l <= depth; ++l) {
+  for (int l = 1; backward && l <= depth; ++l) {
     delta[l] = Aligned<Bf16>(panels(l));
     paired[l] = Aligned<Bf16>(panels(l));
   }
@@ -48,8 +54,9 @@ HalfBuffers::HalfBuffers(const Layout<float>& layout, int rows)
   if (layout.encoding) {
     wide.raw = Aligned<float>(static_cast<size_t>(capacity) * layout.d_in);
     wide.h[0] = Aligned<float>(panels(0));
-    if (layout.n_table() > 0) wide.delta[0] = Aligned<float>(panels(0));
+    if (backward && layout.n_table() > 0) wide.delta[0] = Aligned<float>(panels(0));
   }
+  if (!backward) return;
   wide.y = Aligned<float>(panels(depth));
   wide.row_weight = Aligned<float>(capacity);
   wide.classes = Aligned<int32_t>(capacity);
@@ -85,13 +92,13 @@ void HalfLayout::load_rows(HalfBuffers& b, const float* x, const int32_t* index,
                            int rows) const {
   const ptrdiff_t at = offset(row0);
   if (!a_.encoding)
-    return kernels_.gather(x, a_.d_in, index, rows, b.h[0].data() + at, b.turned[0].data() + at,
+    return kernels_.gather(x, a_.d_in, index, rows, b.h[0].data() + at, or_null(b.turned[0], at),
                            b.stride);
   a_.load_rows(b.wide, x, index, row0, rows);
   for (int p = 0; p < panels_of(a_.dims[0], kHalfPanel); ++p) {
     const ptrdiff_t panel = p * b.stride + at;
     kernels_.narrow({b.wide.h[0].data() + panel, rows, kNone, nullptr, b.h[0].data() + panel,
-                     nullptr, b.turned[0].data() + panel, nullptr});
+                     nullptr, or_null(b.turned[0], panel), nullptr});
   }
 }
 
@@ -112,8 +119,8 @@ void HalfLayout::forward_rows(HalfBuffers& b, Part<float>&, int row0, int rows,
       f.activation = layer.activation;
       f.stride = b.stride;
       f.h = b.h[l].data() + at;
-      f.slope = layer.needs_slope ? b.slope[l].data() + at : nullptr;
-      f.turned = b.turned[l].data() + at;
+      f.slope = or_null(b.slope[l], at);
+      f.turned = or_null(b.turned[l], at);
       kernels_.forward(f);
       continue;
     }
@@ -136,7 +143,7 @@ void HalfLayout::finish_layer(HalfBuffers& b, int l, int row0, int rows, const D
   for (int p = 0; p < layer.out_panels; ++p) {
     const ptrdiff_t at = p * b.stride + offset(row0);
     float* h = b.wide.h[l].data() + at;
-    float* slope = layer.needs_slope ? b.wide.slope[l].data() + at : nullptr;
+    float* slope = or_null(b.wide.slope[l], at);
     if (layer.activation != kIdentity || slope)
       a_.kernels->activate(layer.activation, h, slope, count);
     if (dropout && layer.dropout > 0)
@@ -149,7 +156,7 @@ void HalfLayout::finish_layer(HalfBuffers& b, int l, int row0, int rows, const D
       a_.kernels->add(h, scratch[0].data(), count);
     }
     kernels_.narrow(
-        {h, rows, kNone, nullptr, b.h[l].data() + at, nullptr, b.turned[l].data() + at, nullptr});
+        {h, rows, kNone, nullptr, b.h[l].data() + at, nullptr, or_null(b.turned[l], at), nullptr});
     if (slope)
       kernels_.narrow(
           {slope, rows, kNone, nullptr, b.slope[l].data() + at, nullptr, nullptr, nullptr});

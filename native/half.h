@@ -18,8 +18,13 @@ struct HalfBuffers {
   std::vector<Aligned<Bf16>> h, slope, delta, turned, paired;
   Buffers<float> wide;
 
-  HalfBuffers(const Layout<float>& layout, int rows);
+  HalfBuffers(const Layout<float>& layout, int rows, bool backward);
 };
+
+// out (n, d_out) as Model::forward, its products in bfloat16: a row's result stays within some
+// 2^-7 of float32's, relative to the largest sum behind it. half_kernels() must not be null.
+void forward_half(Layout<float>& layout, const float* x, int64_t n, float* out, int n_threads,
+                  const Poll& poll);
 
 // Packed bfloat16 copies of a layout's weights, and the passes that use them.
 class HalfLayout {

@@ -164,6 +164,8 @@ inline int useful_threads(double flops, int n_threads) {
   return std::max(1, std::min(n_threads, static_cast<int>(std::min(flops / kFlopsAThread, 1e6))));
 }
 
+struct HalfForwardState;  // infer_half.cpp
+
 template <class T>
 struct Layout {
   static constexpr int P = kPanel<T>;
@@ -177,6 +179,8 @@ struct Layout {
   int block_rows;                         // rows that travel together and stay in cache
   double flops_a_row;
   bool input_transposed_stale = false;
+  uint64_t version = 1;                    // of the parameters: raised whenever they change
+  std::shared_ptr<HalfForwardState> half;  // infer_half.cpp
 
   mutable ForkSafeMutex spare_mutex;
   mutable std::vector<std::unique_ptr<Lane<T>>> spare;

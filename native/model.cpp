@@ -48,6 +48,7 @@ void Model<T>::set_parameters(const T* theta) {
   if (const int64_t table = layout_->n_table())
     std::copy_n(theta + layout_->n_params - table, table, layout_->encoding->table());
   layout_->transpose(true);
+  ++layout_->version;
 }
 template <class T>
 void Model<T>::get_parameters(T* theta) const {

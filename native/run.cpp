@@ -103,7 +103,7 @@ struct Run<T>::State {
     for (int i = 0; i < (split ? 1 : n_parts); ++i)
       if constexpr (std::is_same_v<T, float>) {
         if (half)
-          half_buffers.push_back(std::make_unique<HalfBuffers>(a, rows));
+          half_buffers.push_back(std::make_unique<HalfBuffers>(a, rows, true));
         else
           buffers.push_back(std::make_unique<Buffers<T>>(a, rows, true));
       } else {
@@ -413,6 +413,7 @@ int64_t Run<T>::Call::end() {
     s.a.transpose(true);  // the float32 copies were left as they stood
   else
     s.a.input_transposed_stale = true;
+  ++s.a.version;
   return parts_->epochs.done;
 }
 

@@ -113,3 +113,55 @@ def test_what_cannot_be_done_in_bfloat16_is_refused(net, more, match):
     with pytest.raises(lamina.SpecError, match=match):
         lamina.train(net, X, Y, precision="bfloat16", **more)
     assert net.theta is before
+
+
+NETWORKS = {
+    "plain": {},
+    "gelu": {"activation": "gelu"},
+    "residual": {"residual": True},
+    "skips": {"skips": {3: (0, 1)}},
+    "dropout": {"dropout": 0.5},
+    "encoded": {"encoding": lamina.Fourier(4)},
+    "classes": {"output": "softmax"},
+}
+
+
+@needs_unit
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("n", [0, 1, 31, 33, 700])
+def test_prediction_follows_float32_and_hardly_depends_on_the_batch(kind, n):
+    net = lamina.Network(5, (40, 40), 3, rng=0, **NETWORKS[kind])
+    x = np.random.default_rng(1).standard_normal((n, 5)).astype(np.float32)
+    full, half = net(x), net(x, precision="bfloat16")
+    assert half.shape == full.shape
+    if n == 0:
+        return
+    scale = np.abs(full).max()
+    assert np.abs(half - full).max() < 2**-6 * scale
+    assert not np.array_equal(half, full)
+    alone = np.concatenate([net(row[None], precision="bfloat16") for row in x[:40]])
+    assert np.abs(alone - half[:40]).max() <= 2**-8 * scale
+    out = np.empty_like(full)
+    assert net(x, out, precision="bfloat16") is out
+    assert_same_bits(out, half)
+
+
+@needs_unit
+def test_prediction_takes_up_new_parameters():
+    net, other = make(), lamina.Network(5, (24, 24), 2, rng=9)
+    before = net(X, precision="bfloat16")
+    net.theta = other.theta
+    assert_same_bits(net(X, precision="bfloat16"), other(X, precision="bfloat16"))
+    lamina.train(net, X, Y, max_epochs=1, rng=0)
+    after = net(X, precision="bfloat16")
+    assert np.abs(after - net(X)).max() < 2**-6 * np.abs(after).max()
+    assert not np.array_equal(before, after)
+
+
+def test_a_prediction_in_another_precision_is_refused_or_is_the_dtype_itself():
+    net = make()
+    assert_same_bits(net(X, precision="float32"), net(X))
+    double = make(dtype="float64")
+    for wrong, precision in [(net, "float64"), (double, "bfloat16"), (net, "half")]:
+        with pytest.raises(lamina.SpecError, match=r"^Network: expected .*, got .*\. .*\.$"):
+            wrong(X, precision=precision)

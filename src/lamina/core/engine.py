@@ -91,12 +91,20 @@ class Engine:
         self.native.get_parameters(theta)
         return theta
 
-    def forward(self, x: Array, n_threads: int | None = None, out: Array | None = None) -> Array:
+    def forward(
+        self,
+        x: Array,
+        n_threads: int | None = None,
+        out: Array | None = None,
+        *,
+        bfloat16: bool = False,
+    ) -> Array:
         """Return y_pred ``(n, d_out)`` for x ``(n, d_in)``, in `out` if it is given."""
         x = contiguous(x, self.dtype)
         if out is None:
             out = np.empty((len(x), self.spec.d_out), self.dtype)
-        self.native.forward(x, out, self.threads_for(len(x), n_threads))
+        forward = self.native.forward_half if bfloat16 else self.native.forward
+        forward(x, out, self.threads_for(len(x), n_threads))
         return out
 
     def encode(self, x: Array, j: int | None = None, n_threads: int | None = None) -> Array:
@@ -565,6 +573,25 @@ def check_bfloat16(where: str) -> None:
     raise SpecError(
         f"{where}: expected a processor with AMX-BF16 or AVX-512-BF16 for precision='bfloat16', "
         f"got {got}. {advice}"
+    )
+
+
+def resolve_precision(precision: str | None, dtype: str, where: str) -> str:
+    """Return the precision an argument asks for; None follows the network's dtype."""
+    if precision is None or precision == dtype:
+        return dtype
+    if precision == "bfloat16" and dtype == "float32":
+        check_bfloat16(where)
+        return precision
+    if precision in ("float32", "float64", "bfloat16"):
+        wanted = "float32" if precision == "bfloat16" else precision
+        raise SpecError(
+            f"{where}: expected a network of dtype {wanted!r} for precision={precision!r}, got "
+            f"{dtype!r}. Make the network with dtype={wanted!r}, or pass precision=None."
+        )
+    raise SpecError(
+        f"{where}: expected precision None, 'float32', 'float64' or 'bfloat16', "
+        f"got {precision!r}. Pass None to follow the network's dtype."
     )
 
 

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from lamina.core.checks import as_weights, check_count, check_number, is_whole_number, resolve_rng
 from lamina.core.descent import MAX_STEPS_A_CALL, Descent
-from lamina.core.engine import default_n_threads, isa, train_together
+from lamina.core.engine import default_n_threads, isa, resolve_precision, train_together
 from lamina.core.ensemble import Ensemble, check_networks
 from lamina.core.errors import DataError, DivergenceError, ShapeError, SpecError
 from lamina.core.history import History
 from lamina.core.losses import Loss, resolve_loss
 from lamina.core.network import Network
 from lamina.core.optim import LBFGS, SGD, AdamW, resolve_optimizer
-from lamina.core.trainer import as_callbacks, as_rows, check_patience, resolve_precision
+from lamina.core.trainer import as_callbacks, as_rows, check_patience
 from lamina.core.watch import Callback, Plan, Rows, hold_out
 
 Array = npt.NDArray[Any]

@@ -13,7 +13,13 @@ import numpy.typing as npt
 from lamina.core import modelfile
 from lamina.core.checks import as_matrix, as_weights, check_out
 from lamina.core.encodings import Encoding
-from lamina.core.engine import Engine, make_engine, recent_n_threads, require_memory
+from lamina.core.engine import (
+    Engine,
+    make_engine,
+    recent_n_threads,
+    require_memory,
+    resolve_precision,
+)
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.initialize import initialize
 from lamina.core.losses import Loss, resolve_loss
@@ -272,7 +278,9 @@ class Network:
 
     # --- forward ---------------------------------------------------------------------------------
 
-    def __call__(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
+    def __call__(
+        self, x: npt.ArrayLike, out: Array | None = None, *, precision: str | None = None
+    ) -> Array:
         """Return y_pred for the rows of `x`.
 
         Parameters
@@ -285,6 +293,10 @@ class Network:
             Where to write y_pred instead of a new array: C-contiguous, writeable and of the
             network's dtype. It may overlap `x`. Give the same array again and again to answer
             row by row without an allocation.
+        precision : {None, "float32", "float64", "bfloat16"}, optional
+            None follows the network's dtype, and so must the first two names. "bfloat16", for
+            networks of float32, is faster for batches of 32 rows and more: products take factors
+            of 8 bits, which leaves 2 to 3 decimal digits.
 
         Returns
         -------
@@ -298,6 +310,8 @@ class Network:
             `x` has not d_in columns, or `out` is not (n, d_out).
         DataError
             `x` holds something other than real numbers, or `out` cannot be written to as it is.
+        SpecError
+            `precision` is none of these, or not to be had on this machine.
 
         Notes
         -----
@@ -315,8 +329,11 @@ class Network:
         ...     _ = net(rows[i : i + 1], out=y_pred)
         """
         engine = self._engine or self._make_engine()
+        half = False
+        if precision is not None:
+            half = resolve_precision(precision, self.spec.dtype, "Network") == "bfloat16"
         # The short way, for single rows: clean arrays go straight to the engine.
-        y_pred: Array | None = engine.predict(x, out, recent_n_threads)
+        y_pred: Array | None = None if half else engine.predict(x, out, recent_n_threads)
         if y_pred is not None:
             return y_pred
         rows = _as_rows(x, self._d_in, self._dtype)
@@ -324,7 +341,7 @@ class Network:
             check_out(out, (len(rows), self._d_out), self._dtype, "Network")
             if np.may_share_memory(rows, out):
                 rows = rows.copy()
-        return engine.forward(rows, out=out)
+        return engine.forward(rows, out=out, bfloat16=half)
 
     def trace(self, x: npt.ArrayLike) -> Trace:
         """Return every layer's pre-activation and activation for the rows of `x`.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from lamina.core.checks import as_matrix, as_weights, check_count, check_number, resolve_rng
 from lamina.core.descent import Descent
-from lamina.core.engine import check_bfloat16, default_n_threads, isa
+from lamina.core.engine import default_n_threads, isa, resolve_precision
 from lamina.core.errors import SpecError
 from lamina.core.history import History, check_resume, state_of
 from lamina.core.lbfgs import minimise
@@ -256,25 +256,6 @@ def check_patience(patience: int | None, validation: object, where: str) -> int 
             "Pass validation=0.1, or no patience."
         )
     return check_count(patience, "patience", where)
-
-
-def resolve_precision(precision: str | None, dtype: str, where: str) -> str:
-    """Return the precision to train in; None follows the network's dtype."""
-    if precision is None or precision == dtype:
-        return dtype
-    if precision == "bfloat16" and dtype == "float32":
-        check_bfloat16(where)
-        return precision
-    if precision in ("float32", "float64", "bfloat16"):
-        wanted = "float32" if precision == "bfloat16" else precision
-        raise SpecError(
-            f"{where}: expected a network of dtype {wanted!r} for precision={precision!r}, got "
-            f"{dtype!r}. Make the network with dtype={wanted!r}, or pass precision=None."
-        )
-    raise SpecError(
-        f"{where}: expected precision None, 'float32', 'float64' or 'bfloat16', "
-        f"got {precision!r}. Pass None to follow the network's dtype."
-    )
 
 
 def as_callbacks(callbacks: Callback | Iterable[Callback], where: str) -> tuple[Callback, ...]:

@@ -27,6 +27,7 @@
 #include "dispatch.h"
 #include "engine.h"
 #include "half.h"
+#include "jets.h"
 #include "threads.h"
 
 namespace lamina {
@@ -43,7 +44,9 @@ const std::map<std::string, Loss> kLosses = {{"squared_error", kSquared},
                                              {"pinball", kPinball},
                                              {"binary_cross_entropy", kBinaryCrossEntropy},
                                              {"cross_entropy", kCrossEntropy},
-                                             {"poisson", kPoisson}};
+                                             {"poisson", kPoisson},
+                                             {"eikonal", kEikonal},
+                                             {"sobolev", kSobolev}};
 
 LossSpec loss_spec(const std::string& name, const std::vector<double>& parameters, Output output,
                    int d_out) {
@@ -55,6 +58,8 @@ LossSpec loss_spec(const std::string& name, const std::vector<double>& parameter
   require(loss != kHuber || parameters.size() == 1, "huber needs its delta");
   require(loss != kPinball || (!parameters.empty() && d_out % parameters.size() == 0),
           "pinball needs d_out to be a multiple of its levels");
+  require(loss != kEikonal || parameters.size() == 3, "eikonal needs three parameters");
+  require(loss != kSobolev || parameters.size() == 2, "sobolev needs two parameters");
   return {loss, parameters};
 }
 
@@ -303,6 +308,7 @@ struct PyEngine {
                const std::optional<InputVector>& sample_weight,
                const std::optional<InputVector>& output_weight) const {
     check_x(x);
+    if (compares_derivatives(loss.loss)) check_plain();
     const size_t n = x.shape(0);
     Rows<T> r{static_cast<int64_t>(n), x.data(), nullptr, nullptr, nullptr, nullptr};
     Array<const int32_t, 1> classes;
@@ -315,8 +321,10 @@ struct PyEngine {
         require(r.classes[i] >= 0 && r.classes[i] < d_out, "a class id is out of range");
     } else if (nb::try_cast(y, values, false)) {
       const size_t repeat = loss.loss == kPinball ? loss.parameters.size() : 1;
-      require(values.shape(0) == n && values.shape(1) * repeat == static_cast<size_t>(d_out),
-              "y has the wrong shape");
+      const size_t columns = compares_derivatives(loss.loss)
+                                 ? static_cast<size_t>(target_columns(loss, spec.d_in, d_out))
+                                 : static_cast<size_t>(d_out) / repeat;
+      require(values.shape(0) == n && values.shape(1) == columns, "y has the wrong shape");
       r.values = values.data();
     } else {
       refuse("y must be int32 class ids or a matrix of the engine's dtype");
@@ -353,6 +361,81 @@ struct PyEngine {
       return model.evaluate(r, l, g, gx, n_threads, poll);
     });
   }
+
+  void check_plain() const {
+    require(spec.encoding.kind == EncodingKind::kNone, "derivatives by x need a plain input");
+  }
+  using Cube = Array<T, 3>;
+  using InputCube = Array<const T, 3>;
+  template <class M>
+  void check_outputs(const std::optional<M>& m, size_t n, bool by_x, const char* message) const {
+    require(!m || (m->shape(0) == n && m->shape(1) == static_cast<size_t>(d_out)), message);
+    if (m && by_x) require(m->shape(m->ndim() - 1) == static_cast<size_t>(spec.d_in), message);
+  }
+  template <class M>
+  static auto data_of(const std::optional<M>& m) {
+    return m ? m->data() : nullptr;
+  }
+  void check_coefficients(const std::optional<InputVector>& c, bool needed) const {
+    require(c.has_value() || !needed, "curvature needs its coefficients");
+    require(!c || c->shape(0) == static_cast<size_t>(spec.d_in),
+            "coefficients has the wrong length");
+  }
+
+  void jet(const Input& x, const std::optional<InputVector>& coefficients,
+           const std::optional<Matrix>& values, const std::optional<Cube>& jacobian,
+           const std::optional<Matrix>& curvature, int n_threads) {
+    check_x(x);
+    check_threads(n_threads);
+    check_plain();
+    check_coefficients(coefficients, curvature.has_value());
+    check_outputs(values, x.shape(0), false, "values has the wrong shape");
+    check_outputs(jacobian, x.shape(0), true, "jacobian has the wrong shape");
+    check_outputs(curvature, x.shape(0), false, "curvature has the wrong shape");
+    without_gil([&](const Poll& poll) {
+      std::unique_lock lock(mutex);
+      model.jet(x.data(), static_cast<int64_t>(x.shape(0)), data_of(coefficients), data_of(values),
+                data_of(jacobian), data_of(curvature), n_threads, poll);
+    });
+  }
+  void jet_backward(const Input& x, const std::optional<InputVector>& coefficients,
+                    const std::optional<Input>& d_values,
+                    const std::optional<InputCube>& d_jacobian,
+                    const std::optional<Input>& d_curvature, const std::optional<Vector>& grad,
+                    const std::optional<Matrix>& grad_x, int n_threads) {
+    check_x(x);
+    check_threads(n_threads);
+    check_plain();
+    check_coefficients(coefficients, d_curvature.has_value());
+    check_outputs(d_values, x.shape(0), false, "d_values has the wrong shape");
+    check_outputs(d_jacobian, x.shape(0), true, "d_jacobian has the wrong shape");
+    check_outputs(d_curvature, x.shape(0), false, "d_curvature has the wrong shape");
+    require(!grad || static_cast<int64_t>(grad->shape(0)) == model.n_params(),
+            "grad has the wrong size");
+    require(!grad_x || (grad_x->shape(0) == x.shape(0) && grad_x->shape(1) == x.shape(1)),
+            "grad_x has the wrong shape");
+    without_gil([&](const Poll& poll) {
+      std::unique_lock lock(mutex);
+      model.jet_backward(x.data(), static_cast<int64_t>(x.shape(0)), data_of(coefficients),
+                         data_of(d_values), data_of(d_jacobian), data_of(d_curvature),
+                         data_of(grad), data_of(grad_x), n_threads, poll);
+    });
+  }
+  void hessian_vector(const Input& x, const Input& v, const Cube& out, int n_threads) {
+    check_x(x);
+    check_x(v);
+    check_plain();
+    check_threads(n_threads);
+    require(v.shape(0) == x.shape(0), "v has the wrong number of rows");
+    require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out) &&
+                out.shape(2) == static_cast<size_t>(spec.d_in),
+            "out has the wrong shape");
+    without_gil([&](const Poll& poll) {
+      std::unique_lock lock(mutex);
+      model.hessian_vector(x.data(), v.data(), static_cast<int64_t>(x.shape(0)), out.data(),
+                           n_threads, poll);
+    });
+  }
 };
 
 double number(const std::map<std::string, double>& hyper, const char* name, double otherwise) {
@@ -384,6 +467,8 @@ struct PyRun {
     const bool adam = optimizer == "adam";
     const bool bfloat16 = number(hyper, "bfloat16", 0) != 0;
     require(!bfloat16 || (sizeof(T) == 4 && half_kernels()), "bfloat16 is not available here");
+    require(!bfloat16 || (loss != "eikonal" && loss != "sobolev"),
+            "losses of derivatives have no bfloat16");
     return {loss_spec(loss, parameters, e.spec.output, e.d_out),
             adam ? Optimizer::kAdam : Optimizer::kSgd,
             adam ? number(hyper, "beta_1", 0.9) : number(hyper, "momentum", 0.0),
@@ -439,6 +524,14 @@ struct PyRun {
       std::unique_lock lock(engine.mutex);
       return run.epochs(plan, poll);
     });
+  }
+
+  void apply(const typename Engine::InputVector& gradient, double lr) {
+    require(static_cast<int64_t>(gradient.shape(0)) == engine.model.n_params(),
+            "gradient has the wrong size");
+    nb::gil_scoped_release release;
+    std::unique_lock lock(engine.mutex);
+    run.apply(gradient.data(), lr);
   }
 
   void get_state(const typename Engine::Vector& m, const typename Engine::Vector& v) const {
@@ -555,7 +648,17 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
       .def("evaluate", &Engine::evaluate, nb::arg("x").noconvert(), nb::arg("y").noconvert(),
            "loss"_a, "loss_params"_a, nb::arg("sample_weight").noconvert().none(),
            nb::arg("output_weight").noconvert().none(), nb::arg("grad").noconvert().none(),
-           nb::arg("grad_x").noconvert().none(), "n_threads"_a);
+           nb::arg("grad_x").noconvert().none(), "n_threads"_a)
+      .def("jet", &Engine::jet, nb::arg("x").noconvert(),
+           nb::arg("coefficients").noconvert().none(), nb::arg("values").noconvert().none(),
+           nb::arg("jacobian").noconvert().none(), nb::arg("curvature").noconvert().none(),
+           "n_threads"_a)
+      .def("jet_backward", &Engine::jet_backward, nb::arg("x").noconvert(),
+           nb::arg("coefficients").noconvert().none(), nb::arg("d_values").noconvert().none(),
+           nb::arg("d_jacobian").noconvert().none(), nb::arg("d_curvature").noconvert().none(),
+           nb::arg("grad").noconvert().none(), nb::arg("grad_x").noconvert().none(), "n_threads"_a)
+      .def("hessian_vector", &Engine::hessian_vector, nb::arg("x").noconvert(),
+           nb::arg("v").noconvert(), nb::arg("out").noconvert(), "n_threads"_a);
   using PyR = PyRun<T>;
   nb::class_<PyR>(m, run_name, "A training run: an engine and its optimiser's moments.")
       .def(nb::init<Engine&, const std::string&, const std::vector<double>&, const std::string&,
@@ -566,6 +669,7 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
            nb::arg("sample_weight").noconvert().none(), nb::arg("output_weight").noconvert().none(),
            nb::arg("order").noconvert().none(), "shuffle"_a, "first_epoch"_a, "n_epochs"_a,
            nb::arg("lr").noconvert(), nb::arg("losses").noconvert(), "deadline"_a)
+      .def("apply", &PyR::apply, nb::arg("gradient").noconvert(), "lr"_a)
       .def_prop_ro("step", [](const PyR& r) { return r.run.step(); })
       .def("get_state", &PyR::get_state, nb::arg("m").noconvert(), nb::arg("v").noconvert())
       .def("set_state", &PyR::set_state, nb::arg("m").noconvert(), nb::arg("v").noconvert(),

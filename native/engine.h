@@ -55,7 +55,9 @@ struct Spec {
 
 struct LossSpec {
   Loss loss;
-  std::vector<double> parameters;  // huber: delta; cross-entropy: label smoothing; pinball: levels
+  // huber: delta; cross-entropy: label smoothing; pinball: levels; eikonal: weights of |grad f| = 1
+  // and of given gradients; sobolev: weight of given gradients; both: 1 for absolute errors
+  std::vector<double> parameters;
 };
 
 // Rows to learn from. Exactly one of values and classes is set.
@@ -120,10 +122,22 @@ class Model {
   // grad_table = the transpose of that (linear in the table) on g (n, d_0); zero without a table.
   void encode_backward(const T* x, int64_t n, int derivative, const T* g, T* grad_table,
                        int n_threads, const Poll& poll) const;
+  // values f (n, d_out), jacobian df_o/dx_j (n, d_out, d_in) and curvature (n, d_out), the sum over
+  // j of coefficients[j] d^2f_o/dx_j^2; those that are null are not computed.
+  void jet(const T* x, int64_t n, const T* coefficients, T* values, T* jacobian, T* curvature,
+           int n_threads, const Poll& poll);
+  // From d loss / d (values, jacobian, curvature), null for zero, to d loss / d theta and / d x.
+  void jet_backward(const T* x, int64_t n, const T* coefficients, const T* d_values,
+                    const T* d_jacobian, const T* d_curvature, T* grad, T* grad_x, int n_threads,
+                    const Poll& poll);
+  // out (n, d_out, d_in): the Hessian of each output times v (n, d_in).
+  void hessian_vector(const T* x, const T* v, int64_t n, T* out, int n_threads, const Poll& poll);
 
   Layout<T>& layout() { return *layout_; }
 
  private:
+  double evaluate_derivatives(const Rows<T>& rows, const LossSpec& loss, T* grad, T* grad_x,
+                              int n_threads, const Poll& poll);
   std::unique_ptr<Layout<T>> layout_;
 };
 
@@ -173,6 +187,8 @@ class Run {
   // Whole epochs; returns how many had a finite loss before it stopped. Throws Interrupted between
   // steps.
   int64_t epochs(const EpochPlan<T>& plan, const Poll& poll);
+  // One step of the optimiser on a gradient in theta's layout.
+  void apply(const T* gradient, double lr);
 
   // The same for a plan with rows and epochs, by any number of threads that come when they can:
   // each calls work, which returns when all is done; end says how many epochs were completed.

@@ -40,7 +40,9 @@ enum Loss : int {
   kBinaryCrossEntropy,
   kCrossEntropy,
   kPoisson,
-  kPinball
+  kPinball,
+  kEikonal,  // these two compare derivatives of the outputs as well (jets.h)
+  kSobolev
 };
 enum Epilogue : int {
   kNone,     // y = acc
@@ -88,6 +90,25 @@ struct LossArgs {
 };
 
 inline constexpr int kFewClasses = 8;
+
+// The output unit exp, where it stands among the activations.
+inline constexpr int kExpUnit = kActivationCount;
+
+// One panel of a layer's jets: streams of `count` elements, one after the other, hold the value,
+// n_tangents derivatives along directions and, where curvature is set, sum_j c_j d^2/dx_j^2.
+template <class T>
+struct JetArgs {
+  int function;  // an Activation, or kExpUnit
+  int n_tangents;
+  ptrdiff_t count;     // rows * kPanel
+  const T* curvature;  // c_j, or null: no second derivatives
+  const T* z;          // streams before phi
+  T* h;                // forward: streams after it
+  bool keep;  // forward: store d1 = phi', d2 (tangents) and d3 (curvature), one stream each
+  T *d1, *d2, *d3;
+  T* delta;        // backward, in place: d loss / d streams of h, then of z
+  T* column_sums;  // backward: null, or kPanel sums over rows of the value's delta, added to
+};
 
 // Coefficients of one optimiser step, computed in double by the caller.
 struct StepCoefficients {
@@ -215,6 +236,8 @@ struct Kernels {
   void (*wave_input)(const WaveArgs<T>&, const T* g, ptrdiff_t stride, T* grad_x);
   void (*table_adam)(const TableStepArgs<T>&, const StepCoefficients&);  // skips zero gradients
   void (*table_sgd)(const TableStepArgs<T>&, const StepCoefficients&);
+  void (*jet_forward)(const JetArgs<T>&);
+  void (*jet_backward)(const JetArgs<T>&);
 };
 
 struct KernelSet {

@@ -184,7 +184,9 @@ constexpr Kernels<T> table() {
           wave_forward<T>,
           wave_input<T>,
           table_adam<T>,
-          table_sgd<T>};
+          table_sgd<T>,
+          jet_forward<T>,
+          jet_backward<T>};
 }
 const Kernels<float> table_f32 = table<float>();
 const Kernels<double> table_f64 = table<double>();

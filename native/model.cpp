@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "encoding.h"
+#include "jets.h"
 #include "threads.h"
 
 namespace lamina {
@@ -87,6 +88,8 @@ template <class T>
 double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T* grad_x,
                           int n_threads, const Poll& poll) {
   Layout<T>& a = *layout_;
+  if (compares_derivatives(spec.loss))
+    return evaluate_derivatives(rows, spec, grad, grad_x, n_threads, poll);
   if ((grad_x || (grad && a.n_table() > 0)) && a.input_transposed_stale) a.transpose(true);
   const bool backward = grad || grad_x;
   const int parts = useful_threads(3 * a.flops_a_row * static_cast<double>(rows.n), n_threads);

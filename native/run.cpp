@@ -20,6 +20,7 @@
 #include "dispatch.h"
 #include "encoding.h"
 #include "half.h"
+#include "jets.h"
 #include "threads.h"
 
 namespace lamina {
@@ -70,6 +71,7 @@ struct Run<T>::State {
   std::vector<size_t> share;  // items [share[i], share[i+1]) belong to part i
   std::vector<std::unique_ptr<Buffers<T>>>
       buffers;  // one a part, or one for all under the split schedule
+  std::vector<std::unique_ptr<Jets<T>>> jets;  // in their place where derivatives are compared
   std::vector<std::unique_ptr<Part<T>>> parts;
   // In bfloat16 these stand in for the layout's weights and for `buffers`.
   std::unique_ptr<HalfLayout> half;
@@ -81,11 +83,13 @@ struct Run<T>::State {
 
   State(Layout<T>& layout, const RunSpec& s) : a(layout), spec(s), table(layout.n_table() > 0) {
     const int batch = spec.batch_size;
-    n_parts = std::min(useful_threads(3 * a.flops_a_row * batch, spec.n_threads),
+    const bool derivatives = compares_derivatives(spec.loss.loss);
+    const double streams = derivatives ? 1 + a.d_in : 1;
+    n_parts = std::min(useful_threads(3 * a.flops_a_row * batch * streams, spec.n_threads),
                        std::min(kMostParts, batch));
     double columns = 0;
     for (int d : a.dims) columns += d;
-    split = columns * batch < static_cast<double>(a.n_params - a.n_table());
+    split = !derivatives && columns * batch < static_cast<double>(a.n_params - a.n_table());
     for (int l = 1; l <= a.depth; ++l) {
       const Layer<T>& layer = a.layer(l);
       const size_t second = spec.optimizer == Optimizer::kAdam ? 1 : 0;
@@ -100,7 +104,9 @@ struct Run<T>::State {
       if (spec.bfloat16) half = std::make_unique<HalfLayout>(a, *half_kernels());
     const int fair = (batch + n_parts - 1) / n_parts;
     const int rows = split ? batch : std::min(block_rows(), half ? half_rows(fair) : fair);
-    for (int i = 0; i < (split ? 1 : n_parts); ++i)
+    for (int i = 0; derivatives && i < n_parts; ++i)
+      jets.push_back(std::make_unique<Jets<T>>(a, a.d_in, nullptr, fair, true));
+    for (int i = 0; !derivatives && i < (split ? 1 : n_parts); ++i)
       if constexpr (std::is_same_v<T, float>) {
         if (half)
           half_buffers.push_back(std::make_unique<HalfBuffers>(a, rows, true));
@@ -155,6 +161,8 @@ struct Run<T>::State {
     own.loss = 0;
     if (begin == end)
       for (auto& g : own.gradient) g.zero();
+    if (!jets.empty())
+      return pass_jets(own, *jets[part], plan, loss, order, first, begin, end, scale, watch, ask);
     const int slot = split ? 0 : part;
     const int capacity = half ? half_buffers[slot]->capacity : buffers[slot]->capacity;
     const int block = std::min(block_rows(), capacity);
@@ -190,6 +198,23 @@ struct Run<T>::State {
           a.encoding->keep(b.raw.data(), b.capacity, at, rows,
                            b.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride, kept, row);
       }
+      row += rows;
+      if (ask) watch.check();
+    }
+  }
+
+  // The same where the loss compares derivatives of the outputs as well.
+  void pass_jets(Part<T>& own, Jets<T>& j, const EpochPlan<T>& plan, const LossColumns<T>& loss,
+                 const int32_t* order, int64_t first, int begin, int end, double scale,
+                 Watch& watch, bool ask) {
+    const int blocks = (end - begin + j.capacity - 1) / j.capacity;
+    for (int i = 0, row = begin; i < blocks && !watch.stopped(); ++i) {
+      const int rows = (end - begin) / blocks + (i < (end - begin) % blocks);
+      const int32_t* index = order ? order + row : nullptr;
+      j.load(plan.rows.x + (order ? 0 : (first + row) * a.d_in), index, rows, 0, nullptr);
+      j.forward(own, rows);
+      own.loss += jet_loss(j, rows, spec.loss, loss, plan.rows, first + row, index, scale, true);
+      j.backward_rows(own, rows, false, true, i > 0);
       row += rows;
       if (ask) watch.check();
     }
@@ -258,6 +283,31 @@ struct Run<T>::State {
         a.kernels->transpose_tile(layer.w.data() + at, layer.wt.data() + layer.transposed(q, p),
                                   layer.in_widths[q], layer.out_widths[p]);
     }
+  }
+
+  // The optimiser's step on one whole gradient, packed as the weights are.
+  void apply(const std::vector<T*>& gradient, const std::vector<T*>& bias,
+             const StepCoefficients& weights) {
+    FlushDenormals flush;
+    auto kernel = spec.optimizer == Optimizer::kAdam ? a.kernels->adam : a.kernels->sgd;
+    StepCoefficients biases = weights;
+    biases.decay = biases.l2 = 0;
+    for (int l = 1; l <= a.depth; ++l) {
+      Layer<T>& layer = a.layer(l);
+      Moments& m = moments[l - 1];
+      for (int p = 0; p < layer.out_panels; ++p)
+        for (int q = 0; q < layer.in_panels; ++q) {
+          const ptrdiff_t at = layer.tile(p, q);
+          const T* g = gradient[l - 1] + at;
+          kernel({layer.w.data() + at, m.m.data() + at, m.v.size() ? m.v.data() + at : nullptr, &g,
+                  1, layer.in_widths[q], layer.out_widths[p]},
+                 weights);
+        }
+      const T* g = bias[l - 1];
+      kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), &g, 1, layer.out_panels, P},
+             biases);
+    }
+    a.transpose(false);
   }
 
   // One tile's gradient over the whole batch.
@@ -432,6 +482,22 @@ template <class T>
 int Run<T>::n_parts() const {
   return state_->n_parts;
 }
+
+template <class T>
+void Run<T>::apply(const T* gradient, double lr) {
+  State& s = *state_;
+  std::vector<Aligned<T>> packed, packed_bias;
+  std::vector<T*> w, bias;
+  for (Layer<T>& layer : s.a.layers) {
+    packed.emplace_back(layer.w.size()), packed_bias.emplace_back(layer.bias.size());
+    w.push_back(packed.back().data()), bias.push_back(packed_bias.back().data());
+  }
+  s.a.pack(gradient, w, bias);
+  s.apply(w, bias, s.coefficients(s.step, lr, s.spec.l2));
+  ++s.step;
+  s.a.input_transposed_stale = true;
+}
+
 template <class T>
 int64_t Run<T>::step() const {
   return state_->step;

@@ -45,6 +45,8 @@ _HOME = {
     "CrossEntropy": "lamina.core.losses",
     "Poisson": "lamina.core.losses",
     "Pinball": "lamina.core.losses",
+    "Eikonal": "lamina.core.derivative_losses",
+    "Sobolev": "lamina.core.derivative_losses",
     # estimators
     "MLPClassifier": "lamina.tabular.mlp",
     "MLPRegressor": "lamina.tabular.mlp",
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from lamina.bridges.sklearn import to_sklearn as to_sklearn
     from lamina.bridges.torch import from_torch as from_torch
     from lamina.bridges.torch import to_torch as to_torch
+    from lamina.core.derivative_losses import Eikonal as Eikonal
+    from lamina.core.derivative_losses import Sobolev as Sobolev
     from lamina.core.encodings import Fourier as Fourier
     from lamina.core.encodings import HashGrid as HashGrid
     from lamina.core.encodings import OneBlob as OneBlob

@@ -185,6 +185,80 @@ class Engine:
             )
         )
 
+    def jet(
+        self,
+        x: Array,
+        *,
+        coefficients: Array | None = None,
+        values: Array | None = None,
+        jacobian: Array | None = None,
+        curvature: Array | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        """Fill the derivatives of the outputs by the inputs that are asked for, dropout off.
+
+        Parameters
+        ----------
+        x : array (n, d_in)
+        coefficients : array (d_in,), optional
+            w_j of the curvature sum_j w_j d^2 y_pred / dx_j^2.
+        values, jacobian, curvature : array (n, d_out), (n, d_out, d_in), (n, d_out), optional
+            Written in place: C-contiguous and of the engine's dtype.
+        n_threads : int, optional
+        """
+        x = contiguous(x, self.dtype)
+        self.native.jet(
+            x,
+            _optional(coefficients, self.dtype),
+            values,
+            jacobian,
+            curvature,
+            self.threads_for(len(x) * (1 + self.spec.d_in), n_threads),
+        )
+
+    def jet_backward(
+        self,
+        x: Array,
+        *,
+        coefficients: Array | None = None,
+        d_values: Array | None = None,
+        d_jacobian: Array | None = None,
+        d_curvature: Array | None = None,
+        grad: Array | None = None,
+        grad_x: Array | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        """Fill the gradient of a function of what `jet` returns, from its derivatives by that.
+
+        Parameters
+        ----------
+        x, coefficients : as for `jet`
+        d_values, d_jacobian, d_curvature : array (n, d_out), (n, d_out, d_in), (n, d_out), optional
+            d function / d of each; None is zero.
+        grad, grad_x : array (n_params,) and (n, d_in), optional
+            Written in place: C-contiguous and of the engine's dtype.
+        n_threads : int, optional
+        """
+        x = contiguous(x, self.dtype)
+        self.native.jet_backward(
+            x,
+            _optional(coefficients, self.dtype),
+            _optional(d_values, self.dtype),
+            _optional(d_jacobian, self.dtype),
+            _optional(d_curvature, self.dtype),
+            grad,
+            grad_x,
+            self.threads_for(3 * len(x) * (1 + self.spec.d_in), n_threads),
+        )
+
+    def hessian_vector(self, x: Array, v: Array, n_threads: int | None = None) -> Array:
+        """Return the Hessian of each output times v (n, d_in), as (n, d_out, d_in)."""
+        x = contiguous(x, self.dtype)
+        out = np.empty((len(x), self.spec.d_out, self.spec.d_in), self.dtype)
+        threads = self.threads_for(2 * len(x) * (1 + self.spec.d_out), n_threads)
+        self.native.hessian_vector(x, contiguous(v, self.dtype), out, threads)
+        return out
+
     def threads_for(self, n: int, n_threads: int | None = None) -> int:
         """Return how many threads a pass over `n` rows deserves; the argument has the last word."""
         if n_threads is None and n * self.n_params < SERIAL_MULTIPLICATIONS:
@@ -300,6 +374,10 @@ class Run:
     def n_parts(self) -> int:
         """In how many parts a step is cut: more threads than these find nothing to do."""
         return int(self.native.n_parts)
+
+    def apply(self, gradient: Array, lr: float) -> None:
+        """Take one step of the optimiser on a gradient (n_params,) of the caller's own."""
+        self.native.apply(contiguous(gradient, self.dtype), lr)
 
     @property
     def step(self) -> int:

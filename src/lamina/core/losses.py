@@ -86,6 +86,10 @@ class Loss:
             )
         return target
 
+    def check_data(self, x: NDArray[Any], y: object, spec: Any, where: str) -> Target:
+        """Return the target of checked rows x for the network of a NetworkSpec."""
+        return self.check_target(y, len(x), spec.d_out, spec.dtype, where)
+
     def value(self, z: Float64, y: Target, v: Float64, output: Output) -> Float64:
         """Losses of the rows, shape (n,), from z (n, d_out) and a checked target."""
         raise NotImplementedError

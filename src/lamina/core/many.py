@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.core.checks import as_weights, check_count, check_number, is_whole_number, resolve_rng
+from lamina.core.derivative_losses import DerivativeLoss
 from lamina.core.descent import MAX_STEPS_A_CALL, Descent
 from lamina.core.engine import default_n_threads, isa, resolve_precision, train_together
 from lamina.core.ensemble import Ensemble, check_networks
@@ -142,6 +143,8 @@ def train_many(
         precision=resolve_precision(precision, spec.dtype, _WHERE),
     )
     seeds = _seeds(rng, k)
+    if isinstance(plan.loss, DerivativeLoss):
+        plan.loss.check_training(spec.dropout, plan.precision)
     shared = as_rows(spec, plan.loss, x, y, None, _WHERE)
     of_members = _member_rows(shared, rows, sample_weight, k)
     pairs = _hold_out(of_members, validation, seeds, members[0], plan.loss)

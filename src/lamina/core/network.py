@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from lamina.core import modelfile
 from lamina.core.checks import as_matrix, as_weights, check_out
+from lamina.core.derivatives import Differentiable
 from lamina.core.encodings import Encoding
 from lamina.core.engine import (
     Engine,
@@ -66,7 +67,7 @@ class Gradients:
     table: Array | None = None
 
 
-class Network:
+class Network(Differentiable):
     """A multilayer perceptron: a directed acyclic graph of layers 1…L on the native engine.
 
     ::
@@ -422,6 +423,15 @@ class Network:
         table = grad[self._spec.table_slice].reshape(shape) if shape[0] else None
         return Gradients(weights, biases, grad_x, value, table)
 
+    def _derivatives_of(self, x: npt.ArrayLike, where: str) -> tuple[Engine, Array]:
+        if self._spec.encoding is not None:
+            raise SpecError(
+                f"{where}: expected a network without an encoding, got {self._spec.encoding!r}. "
+                "Make one with encoding=None, or take differences in float64."
+            )
+        rows = as_matrix(x, "x", where, self._d_in, self._dtype)
+        return self._engine or self._make_engine(), rows
+
     def _check(
         self,
         where: str,
@@ -433,7 +443,7 @@ class Network:
         """Return x, y, the loss and the weights as the engine wants them."""
         resolved = resolve_loss(loss, self._spec.output, where)
         rows = as_matrix(x, "x", where, self._d_in, self._dtype, min_rows=1)
-        target = resolved.check_target(y, len(rows), self._d_out, self._dtype, where)
+        target = resolved.check_data(rows, y, self._spec, where)
         return rows, target, resolved, as_weights(sample_weight, len(rows), where, self._dtype)
 
     # --- parameters in, state out ----------------------------------------------------------------

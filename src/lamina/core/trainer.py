@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.core.checks import as_matrix, as_weights, check_count, check_number, resolve_rng
+from lamina.core.derivative_losses import DerivativeLoss
 from lamina.core.descent import Descent
 from lamina.core.engine import default_n_threads, isa, resolve_precision
 from lamina.core.errors import SpecError
@@ -139,6 +140,8 @@ def train(
         n_threads=default_n_threads(n_threads),
         precision=precision,
     )
+    if isinstance(plan.loss, DerivativeLoss):
+        plan.loss.check_training(net.spec.dropout, precision)
     rows = as_rows(net.spec, plan.loss, x, y, sample_weight)
     if isinstance(chosen, LBFGS):
         return _train_lbfgs(net, rows, validation, chosen, plan, resume)
@@ -217,7 +220,7 @@ def as_rows(
 ) -> Rows:
     """Return checked rows, without those of weight 0 (a batch of them would have no mean)."""
     rows_x = as_matrix(x, "x", where, spec.d_in, spec.dtype, min_rows=1)
-    rows_y = loss.check_target(y, len(rows_x), spec.d_out, spec.dtype, where)
+    rows_y = loss.check_data(rows_x, y, spec, where)
     weight = as_weights(sample_weight, len(rows_x), where, spec.dtype)
     rows = Rows(rows_x, rows_y, weight)
     if weight is not None and not weight.all():

@@ -28,7 +28,6 @@ constexpr bool kTurnTransposes = true;
 #include "kernels_impl.h"
 #include "kernels_pointwise.h"
 
-
 #if defined(LAMINA_EMULATE_AMX)
 struct Tile {
   float f[16][16];

@@ -35,7 +35,7 @@ INLINE V<double> inverse_root_plus(V<double> a, double epsilon) {
 #include "kernels_impl.h"
 #include "kernels_inputs.h"
 #include "kernels_pointwise.h"
-#include "kernels_jets.h"
+#include "kernels_second.h"
 #include "kernels_step.h"
 }  // namespace
 }  // namespace isa_avx512

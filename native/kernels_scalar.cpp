@@ -28,7 +28,7 @@ INLINE W inverse_root_plus(W a, T epsilon) {
 #include "kernels_impl.h"
 #include "kernels_inputs.h"
 #include "kernels_pointwise.h"
-#include "kernels_jets.h"
+#include "kernels_second.h"
 #include "kernels_step.h"
 }  // namespace
 }  // namespace isa_scalar

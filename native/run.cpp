@@ -496,6 +496,7 @@ void Run<T>::apply(const T* gradient, double lr) {
   s.apply(w, bias, s.coefficients(s.step, lr, s.spec.l2));
   ++s.step;
   s.a.input_transposed_stale = true;
+  ++s.a.version;
 }
 
 template <class T>

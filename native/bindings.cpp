@@ -134,10 +134,13 @@ EncodingSpec make_encoding(int d_in, const std::optional<EncodingTuple>& encodin
 }
 
 Spec make_spec(int d_in, const std::vector<LayerTuple>& layers, const std::string& output,
-               const std::optional<EncodingTuple>& encoding) {
+               const std::optional<EncodingTuple>& encoding, int n_members) {
   require(d_in >= 1, "d_in must be at least 1");
+  require(n_members >= 0 && n_members <= 65536, "at most 65536 members");
+  require(n_members == 0 || !encoding, "members read x itself");
   require(!layers.empty(), "at least one layer is needed");
-  Spec spec{d_in, {}, look_up(kOutputs, output, "output"), make_encoding(d_in, encoding)};
+  Spec spec{
+      d_in, {}, look_up(kOutputs, output, "output"), make_encoding(d_in, encoding), n_members};
   int l = 0;
   int before = spec.encoding.width > 0 ? spec.encoding.width : d_in;
   for (const auto& [d_out, activation, sources, residual, dropout] : layers) {
@@ -149,6 +152,7 @@ Spec make_spec(int d_in, const std::vector<LayerTuple>& layers, const std::strin
       require(sources[i] >= 0 && sources[i] < l &&
                   std::count(sources.begin(), sources.end(), sources[i]) == 1,
               "a layer's sources are distinct earlier layers");
+    require(n_members == 0 || (sources.size() == 1 && !residual), "members take a plain chain");
     require(!residual || d_out == before, "a residual needs equal widths");
     require(dropout >= 0 && dropout < 1, "dropout must be in [0, 1)");
     spec.layers.push_back(
@@ -176,8 +180,8 @@ struct PyEngine {
   mutable ForkSafeMutex mutex;
 
   PyEngine(int d_in, const std::vector<LayerTuple>& layers, const std::string& output,
-           const std::optional<EncodingTuple>& encoding)
-      : spec(make_spec(d_in, layers, output, encoding)),
+           const std::optional<EncodingTuple>& encoding, int n_members)
+      : spec(make_spec(d_in, layers, output, encoding, n_members)),
         model(spec),
         d_out(spec.layers.back().d_out),
         isa(current_isa()) {}
@@ -205,7 +209,8 @@ struct PyEngine {
   void forward(const Input& x, const Matrix& out, int n_threads) const {
     check_x(x);
     check_threads(n_threads);
-    require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out),
+    require(out.shape(0) == x.shape(0) * std::max(1, spec.n_members) &&
+                out.shape(1) == static_cast<size_t>(d_out),
             "out has the wrong shape");
     without_gil([&](const Poll& poll) {
       std::shared_lock lock(mutex);
@@ -233,7 +238,7 @@ struct PyEngine {
   nb::object predict(nb::handle x, nb::handle out, nb::handle n_threads) const {
     constexpr double kShortFlops = 5e5;  // some 5 us
     const MatrixBuffer<T> rows(x, false);
-    if (!rows || rows.columns() != spec.d_in) return nb::none();
+    if (spec.n_members || !rows || rows.columns() != spec.d_in) return nb::none();
     const int64_t n = rows.rows();
     nb::object y = out.is_none() ? empty_matrix<T>(n, d_out) : nb::borrow(out);
     const MatrixBuffer<T> result(y, true);
@@ -259,6 +264,7 @@ struct PyEngine {
   void trace(const Input& x, const std::vector<Matrix>& z, const std::vector<Matrix>& h) const {
     check_x(x);
     std::vector<T*> z_data, h_data;
+    require(spec.n_members == 0, "a network with members has no trace");
     require(z.size() == spec.layers.size() && h.size() == z.size(),
             "trace needs one array a layer");
     for (size_t l = 0; l < z.size(); ++l)
@@ -354,6 +360,7 @@ struct PyEngine {
             "grad has the wrong size");
     require(!grad_x || (grad_x->shape(0) == x.shape(0) && grad_x->shape(1) == x.shape(1)),
             "grad_x has the wrong shape");
+    require(!grad_x || spec.n_members == 0, "members give no gradient of x");
     T* g = grad ? grad->data() : nullptr;
     T* gx = grad_x ? grad_x->data() : nullptr;
     return without_gil([&](const Poll& poll) {
@@ -490,7 +497,9 @@ struct PyRun {
         uint64_t seed, int n_threads)
       : engine(e),
         spec(make(e, loss, parameters, optimizer, hyper, batch_size, seed, n_threads)),
-        run(e.model, spec) {}
+        run(e.model, spec) {
+    require(!spec.bfloat16 || e.spec.n_members == 0, "members train in float32 or float64");
+  }
 
   void check_steps(int64_t n, int64_t n_epochs, const Array<const double, 1>& lr,
                    const Array<double, 1>& losses) const {
@@ -627,8 +636,8 @@ void bind(nb::module_& m, const char* engine_name, const char* run_name) {
   using Engine = PyEngine<T>;
   nb::class_<Engine>(m, engine_name, "One network's packed parameters and its passes.")
       .def(nb::init<int, const std::vector<LayerTuple>&, const std::string&,
-                    const std::optional<EncodingTuple>&>(),
-           "d_in"_a, "layers"_a, "output"_a, "encoding"_a = nb::none())
+                    const std::optional<EncodingTuple>&, int>(),
+           "d_in"_a, "layers"_a, "output"_a, "encoding"_a = nb::none(), "n_members"_a = 0)
       .def_prop_ro("n_params", [](const Engine& e) { return e.model.n_params(); })
       .def_prop_ro("isa", [](const Engine& e) { return e.isa; })
       .def("set_parameters", &Engine::set_parameters, nb::arg("theta").noconvert())

@@ -51,6 +51,7 @@ struct Spec {
   std::vector<LayerSpec> layers;
   Output output;
   EncodingSpec encoding{};
+  int n_members = 0;  // BatchEnsemble (members.cpp): so many share the weights; 0: a plain network
 };
 
 struct LossSpec {
@@ -108,7 +109,7 @@ class Model {
   void set_parameters(const T* theta);
   void get_parameters(T* theta) const;
 
-  // out (n, d_out) = output(z_L).
+  // out (n, d_out) = output(z_L); with members (n_members, n, d_out).
   void forward(const T* x, int64_t n, T* out, int n_threads, const Poll& poll) const;
   // z[l-1], h[l-1] (n, d_l) for l = 1..L; h of the last layer is the output.
   void trace(const T* x, int64_t n, const std::vector<T*>& z, const std::vector<T*>& h,

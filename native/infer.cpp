@@ -104,6 +104,7 @@ void Model<T>::forward(const T* x, int64_t n, T* out, int n_threads, const Poll&
   const int threads = useful_threads(a.flops_a_row * static_cast<double>(n), n_threads);
   const Pass<T> pass{a, x, out};
   if (n == 0) return;
+  if (a.members) return member_outputs(a, x, n, out, threads, poll);
   if (threads == 1 && n <= a.block_rows) return pass.alone(static_cast<int>(n));
   Watch watch(poll);
   if (threads > 1 && n <= std::min<int64_t>(kSplitRows, a.block_rows))

@@ -238,6 +238,10 @@ struct Kernels {
   void (*table_sgd)(const TableStepArgs<T>&, const StepCoefficients&);
   void (*jet_forward)(const JetArgs<T>&);
   void (*jet_backward)(const JetArgs<T>&);
+  // y = x * scale + shift (null: zero) with one scale and shift a column; and its way back:
+  // sums += sum over rows of d * x, then d *= scale. Whole panels of `rows` rows.
+  void (*affine)(const T* x, const T* scale, const T* shift, int rows, T* y);
+  void (*affine_back)(T* d, const T* x, const T* scale, int rows, T* sums);
 };
 
 struct KernelSet {

@@ -151,6 +151,34 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
 
 #include "kernels_grouped.h"
 
+// What members add to shared products (members.cpp): y = x * scale + shift, column by column.
+template <class T>
+void affine(const T* x, const T* scale, const T* shift, int rows, T* y) {
+  constexpr int P = kPanel<T>, L = kLanes<T>;
+  for (int r = 0; r < rows; ++r, x += P, y += P)
+#pragma GCC unroll 8
+    for (int v = 0; v < P; v += L) {
+      const V<T> scaled = load(x + v) * load(scale + v);
+      store(y + v, shift ? scaled + load(shift + v) : scaled);
+    }
+}
+// Its way back: sums += sum over rows of d * x; d *= scale.
+template <class T>
+void affine_back(T* d, const T* x, const T* scale, int rows, T* sums) {
+  constexpr int P = kPanel<T>, L = kLanes<T>;
+  for (int v = 0; v < P; v += L) {
+    const V<T> factor = load(scale + v);
+    V<T> sum = load(sums + v);
+    for (int r = 0; r < rows; ++r) {
+      const ptrdiff_t at = static_cast<ptrdiff_t>(r) * P + v;
+      const V<T> delta = load(d + at);
+      sum += delta * load(x + at);
+      store(d + at, delta * factor);
+    }
+    store(sums + v, sum);
+  }
+}
+
 template <class T>
 constexpr Kernels<T> table() {
   return {gemm<T>,
@@ -186,7 +214,9 @@ constexpr Kernels<T> table() {
           table_adam<T>,
           table_sgd<T>,
           jet_forward<T>,
-          jet_backward<T>};
+          jet_backward<T>,
+          affine<T>,
+          affine_back<T>};
 }
 const Kernels<float> table_f32 = table<float>();
 const Kernels<double> table_f64 = table<double>();

@@ -31,6 +31,7 @@ Layout<T>::Layout(const Spec& spec)
       d_in(spec.d_in),
       depth(static_cast<int>(spec.layers.size())),
       output(spec.output),
+      members(spec.n_members),
       n_params(0),
       flops_a_row(0) {
   if (spec.encoding.kind != EncodingKind::kNone) {
@@ -66,8 +67,11 @@ Layout<T>::Layout(const Spec& spec)
     const ptrdiff_t size = Layer<T>::kTile * layer.in_panels * layer.out_panels;
     layer.w = Aligned<T>(size);
     layer.wt = Aligned<T>(size);
-    layer.bias = Aligned<T>(static_cast<size_t>(layer.out_panels) * P);
-    n_params += static_cast<int64_t>(layer.fan_in) * s.d_out + s.d_out;
+    const int64_t k = members;
+    const int64_t vectors = k ? k * (2 * layer.out_panels + layer.in_panels) : layer.out_panels;
+    layer.bias = Aligned<T>(static_cast<size_t>(vectors) * P);
+    n_params += static_cast<int64_t>(layer.fan_in) * s.d_out;
+    n_params += k ? k * (2 * s.d_out + layer.fan_in) : s.d_out;
     flops_a_row += 2.0 * layer.fan_in * s.d_out;
     columns += 2.0 * s.d_out;
     dims.push_back(s.d_out);
@@ -78,6 +82,10 @@ Layout<T>::Layout(const Spec& spec)
   // Activations and deltas of a block should sit in half of a 2 MiB second-level cache.
   const double rows = 1048576.0 / (columns * sizeof(T));
   block_rows = static_cast<int>(std::clamp(rows, 64.0, 512.0)) / 16 * 16;
+  if (members) {
+    block_rows = std::max(1, block_rows / members);
+    flops_a_row *= members;
+  }
 }
 
 // Panels 4 KiB apart modulo the cache's way size would share cache sets: keep them half a way off
@@ -97,16 +105,25 @@ int64_t Layout<T>::n_table() const {
 
 template <class T>
 Buffers<T>::Buffers(const Layout<T>& layout, int rows, bool with_backward)
-    : capacity(rows), stride(stride_for(rows)), backward(with_backward) {
+    : capacity(rows),
+      stride(stride_for(rows * std::max(1, layout.members))),
+      backward(with_backward) {
   auto make = [&](int columns) {
     return Aligned<T>(static_cast<size_t>(stride) * panels_of(columns, kPanel<T>));
   };
   for (int columns : layout.dims) h.push_back(make(columns));
   if (layout.encoding) raw = Aligned<T>(static_cast<size_t>(rows) * layout.d_in);
+  if (layout.members) {
+    product.resize(1);
+    for (int l = 1; l <= layout.depth; ++l) {
+      u.push_back(make(layout.dims[l - 1]));
+      product.push_back(make(layout.dims[l]));
+    }
+  }
   slope.resize(layout.depth + 1);
   delta.resize(layout.depth + 1);
   if (!backward) return;
-  if (layout.n_table() > 0) delta[0] = make(layout.dims[0]);
+  if (layout.n_table() > 0 || layout.members) delta[0] = make(layout.dims[0]);
   for (int l = 1; l < layout.depth; ++l) {
     if (layout.layer(l).needs_slope) slope[l] = make(layout.dims[l]);
     delta[l] = make(layout.dims[l]);
@@ -136,7 +153,7 @@ void Part<T>::clear_bias_gradients() {
 
 template <class T>
 std::unique_ptr<Lane<T>> Layout<T>::borrow(int64_t rows, bool backward) const {
-  const int capacity = rows <= 16 ? 16 : block_rows;
+  const int capacity = rows <= 16 && !members ? 16 : block_rows;
   {
     std::lock_guard lock(spare_mutex);
     for (auto& b : spare)
@@ -155,6 +172,16 @@ void Layout<T>::give_back(std::unique_ptr<Lane<T>> lane) const {
   if (spare.size() < 8) spare.push_back(std::move(lane));
 }
 
+// body(place in bias, width) for a layer's vectors in the order of theta: the bias; with members
+// all input scales, output scales and biases.
+template <class T, class F>
+static void for_vectors(const Layer<T>& a, int k, F body) {
+  if (k == 0) return body(0, a.d_out);
+  for (int i = 0; i < k; ++i) body(a.input_scale_of(i, k), a.fan_in);
+  for (int i = 0; i < k; ++i) body(a.scale_of(i, k), a.d_out);
+  for (int i = 0; i < k; ++i) body(a.shift_of(i), a.d_out);
+}
+
 template <class T>
 void Layout<T>::pack(const T* theta, const std::vector<T*>& w, const std::vector<T*>& bias) const {
   for (int l = 1; l <= depth; ++l) {
@@ -171,8 +198,10 @@ void Layout<T>::pack(const T* theta, const std::vector<T*>& w, const std::vector
           }
         }
     theta += static_cast<ptrdiff_t>(a.d_out) * a.fan_in;
-    std::copy(theta, theta + a.d_out, bias[l - 1]);
-    theta += a.d_out;
+    for_vectors(a, members, [&](ptrdiff_t at, int width) {
+      std::copy(theta, theta + width, bias[l - 1] + at);
+      theta += width;
+    });
   }
 }
 template <class T>
@@ -192,8 +221,11 @@ void Layout<T>::unpack(T* theta, const std::vector<const T*>& w, const std::vect
           }
         }
     theta += static_cast<ptrdiff_t>(a.d_out) * a.fan_in;
-    for (int n = 0; n < a.d_out; ++n) theta[n] = add ? theta[n] + bias[l - 1][n] : bias[l - 1][n];
-    theta += a.d_out;
+    for_vectors(a, members, [&](ptrdiff_t at, int width) {
+      const T* from = bias[l - 1] + at;
+      for (int n = 0; n < width; ++n) theta[n] = add ? theta[n] + from[n] : from[n];
+      theta += width;
+    });
   }
 }
 template <class T>
@@ -211,6 +243,7 @@ void Layout<T>::transpose(bool input_too) {
 
 template <class T>
 int Layout<T>::first_hidden_panel(const Layer<T>& layer) const {
+  if (members) return 0;  // the gradient of the first input scales goes through it
   const Segment& s = layer.segments.front();
   return s.source == 0 ? s.n_panels : 0;
 }
@@ -230,6 +263,7 @@ LossColumns<T>::LossColumns(const Layout<T>& layout, const LossSpec& spec, const
     parameter = static_cast<T>(spec.parameters[0]);
   }
   divisor = loss == kCrossEntropy ? 1.0 : static_cast<double>(columns);
+  divisor *= std::max(1, layout.members);  // the mean over members of each one's own loss
 }
 
 template struct LossColumns<float>;

@@ -70,7 +70,14 @@ struct Layer {
       false;  // one reader and no residual: its delta is finished in the product that makes it
   Epilogue finish;  // how delta_l follows from d loss / d h_l
 
-  Aligned<T> w, wt, bias;
+  Aligned<T> w, wt;
+  // One shift a column. With k members: their k shifts, k output scales and k input scales.
+  Aligned<T> bias;
+  ptrdiff_t shift_of(int member) const { return static_cast<ptrdiff_t>(member) * out_panels * P; }
+  ptrdiff_t scale_of(int member, int k) const { return shift_of(k + member); }
+  ptrdiff_t input_scale_of(int member, int k) const {
+    return shift_of(2 * k) + static_cast<ptrdiff_t>(member) * in_panels * P;
+  }
   ptrdiff_t tile(int p, int q) const { return (static_cast<ptrdiff_t>(p) * in_panels + q) * kTile; }
   ptrdiff_t transposed(int q, int p) const {
     return (static_cast<ptrdiff_t>(q) * out_panels + p) * kTile;
@@ -87,6 +94,9 @@ struct Buffers {
   std::vector<Aligned<T>> slope;  // phi'(z_l), empty where not needed
   std::vector<Aligned<T>>
       delta;  // d loss / d z_l (before its factor phi': d loss / d h_l); delta[L] is h[L]
+  // With members, [panel][member][row][kPanel]: inputs u_l of the products (of layer l + 1), and
+  // the products before scale and shift.
+  std::vector<Aligned<T>> u, product;
   Aligned<T> y, row_weight;
   Aligned<int32_t> classes;
   Aligned<T> raw;  // coordinates, as the encoding reads them; empty without one
@@ -166,6 +176,11 @@ inline int useful_threads(double flops, int n_threads) {
 
 struct HalfForwardState;  // infer_half.cpp
 
+// Model::forward with members: out (n_members, n, d_out); members.cpp.
+template <class T>
+void member_outputs(const Layout<T>& a, const T* x, int64_t n, T* out, int n_threads,
+                    const Poll& poll);
+
 template <class T>
 struct Layout {
   static constexpr int P = kPanel<T>;
@@ -175,6 +190,7 @@ struct Layout {
   std::vector<Layer<T>> layers;  // layers[l-1]
   Output output;
   std::unique_ptr<Encoding<T>> encoding;  // h_0 = x when null
+  int members;                            // that share the weights; 0: a plain network
   int64_t n_params;                       // the encoding's table, which ends theta, included
   int block_rows;                         // rows that travel together and stay in cache
   double flops_a_row;
@@ -217,6 +233,11 @@ struct Layout {
                    const Rows<T>& target, double scale, bool gradient) const;
   void backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, bool input, bool gradients,
                      bool accumulate) const;
+  // The same with members, in members.cpp; row0 is 0.
+  void member_forward(Buffers<T>& b, Part<T>& part, int rows, const DropoutKey* dropout,
+                      uint64_t first_row) const;
+  void member_backward(Buffers<T>& b, Part<T>& part, int rows, bool gradients,
+                       bool accumulate) const;
   void gradient_tile(const Buffers<T>& b, int l, int p, int q, int row0, int rows, T* tile,
                      bool accumulate) const;
 };

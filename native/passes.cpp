@@ -49,6 +49,7 @@ template <class T>
 void Layout<T>::forward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows,
                              const DropoutKey* dropout, uint64_t first_row,
                              const std::function<void(int, bool)>* watch) const {
+  if (members) return member_forward(b, part, rows, dropout, first_row);
   for (int l = 1; l <= depth; ++l)
     layer_rows(b, part, l, 0, layer(l).out_panels, row0, rows, dropout, first_row, watch);
 }
@@ -147,7 +148,14 @@ double Layout<T>::loss_rows(Buffers<T>& b, Part<T>& part, int row0, int rows,
   a.scale = static_cast<T>(scale);
   a.want_gradient = gradient;
   a.bias_gradient = part.bias_gradient[depth - 1].data();
-  return kernels->loss(a);
+  if (!members) return kernels->loss(a);
+  double total = 0;
+  for (int i = 0; i < members; ++i) {
+    a.z = b.h[depth].data() + static_cast<ptrdiff_t>(i) * rows * P;
+    a.bias_gradient = part.bias_gradient[depth - 1].data() + layer(depth).shift_of(i);
+    total += kernels->loss(a);
+  }
+  return total;
 }
 
 template <class T>
@@ -167,6 +175,7 @@ void Layout<T>::gradient_tile(const Buffers<T>& b, int l, int p, int q, int row0
 template <class T>
 void Layout<T>::backward_rows(Buffers<T>& b, Part<T>& part, int row0, int rows, bool input,
                               bool gradients, bool accumulate) const {
+  if (members) return member_backward(b, part, rows, gradients, accumulate);
   const ptrdiff_t at = static_cast<ptrdiff_t>(row0) * P, count = static_cast<ptrdiff_t>(rows) * P;
   if (input && b.delta[0].size() == 0) b.delta[0] = Aligned<T>(b.h[0].size());
   std::fill(part.started.begin(), part.started.end(), 0);

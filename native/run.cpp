@@ -89,7 +89,8 @@ struct Run<T>::State {
                        std::min(kMostParts, batch));
     double columns = 0;
     for (int d : a.dims) columns += d;
-    split = !derivatives && columns * batch < static_cast<double>(a.n_params - a.n_table());
+    split = !derivatives && !a.members &&
+            columns * batch < static_cast<double>(a.n_params - a.n_table());
     for (int l = 1; l <= a.depth; ++l) {
       const Layer<T>& layer = a.layer(l);
       const size_t second = spec.optimizer == Optimizer::kAdam ? 1 : 0;
@@ -257,8 +258,8 @@ struct Run<T>::State {
       const int n = n_parts;
       if (q < 0) {
         for (int k = 0; k < n; ++k) gradients[k] = parts[k]->bias_gradient[l - 1].data();
-        kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), gradients, n, layer.out_panels,
-                P},
+        kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), gradients, n,
+                static_cast<int>(layer.bias.size()) / P, P},
                biases);
         continue;
       }

@@ -13,6 +13,7 @@ PUBLIC = [
     "AbsoluteError",
     "Adam",
     "AdamW",
+    "BatchEnsemble",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DataError",

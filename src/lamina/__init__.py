@@ -15,6 +15,7 @@ _HOME = {
     # network and training
     "Network": "lamina.core.network",
     "train": "lamina.core.trainer",
+    "BatchEnsemble": "lamina.core.batch_ensemble",
     "Ensemble": "lamina.core.ensemble",
     "train_many": "lamina.core.many",
     "History": "lamina.core.history",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from lamina.bridges.sklearn import to_sklearn as to_sklearn
     from lamina.bridges.torch import from_torch as from_torch
     from lamina.bridges.torch import to_torch as to_torch
+    from lamina.core.batch_ensemble import BatchEnsemble as BatchEnsemble
     from lamina.core.derivative_losses import Eikonal as Eikonal
     from lamina.core.derivative_losses import Sobolev as Sobolev
     from lamina.core.encodings import Fourier as Fourier

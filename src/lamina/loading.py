@@ -12,6 +12,7 @@ from lamina.core.errors import LaminaError, ModelFileError
 # role -> where its loader is: a function, or method of a class, of (spec, arrays)
 _LOADERS: Final = {
     "network": "lamina.core.network:Network.from_file_parts",
+    "batch_ensemble": "lamina.core.batch_ensemble:BatchEnsemble.from_file_parts",
     "ensemble": "lamina.core.ensemble:Ensemble.from_file_parts",
     "mlp_classifier": "lamina.tabular.mlp_classifier:classifier_from_parts",
     "mlp_regressor": "lamina.tabular.mlp_regressor:regressor_from_parts",
@@ -40,8 +41,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     object
-        What was saved: a `lamina.Network` or `Ensemble`, an `MLPClassifier` or `MLPRegressor`, or
-        the table model that ``lamina fit`` writes.
+        What was saved: a `lamina.Network`, `Ensemble` or `BatchEnsemble`, an `MLPClassifier` or
+        `MLPRegressor`, or the table model that ``lamina fit`` writes.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lamina.core.batch_ensemble import BatchEnsemble
 from lamina.core.engine import Member, Run, make_engine, train_together
 from lamina.core.errors import DivergenceError
 from lamina.core.history import History
@@ -59,7 +60,7 @@ class Descent:
 
     def __init__(
         self,
-        net: Network,
+        net: Network | BatchEnsemble,
         rows: Rows,
         validation: Rows | None,
         optimizer: AdamW | SGD,

@@ -69,7 +69,7 @@ class Engine:
         (None: a new array) is anything else; calls `n_threads` when the work is worth asking.
     """
 
-    __slots__ = ("dtype", "n_params", "native", "predict", "spec")
+    __slots__ = ("dtype", "n_members", "n_params", "native", "predict", "spec")
 
     def __init__(self, spec: NetworkSpec) -> None:
         _check_isa()
@@ -77,7 +77,8 @@ class Engine:
         self.dtype: np.dtype[Any] = np.dtype(spec.dtype)
         native = _native.Engine64 if self.dtype == np.float64 else _native.Engine32
         encoding = None if spec.encoding is None else spec.encoding.native(spec.d_in)
-        self.native: Any = native(spec.d_in, _layers(spec), spec.output, encoding)
+        self.n_members: int = spec.n_members
+        self.native: Any = native(spec.d_in, _layers(spec), spec.output, encoding, self.n_members)
         self.predict: Callable[[Any, Any, Callable[[], int]], Any] = self.native.predict
         self.n_params: int = self.native.n_params
 
@@ -99,13 +100,26 @@ class Engine:
         *,
         bfloat16: bool = False,
     ) -> Array:
-        """Return y_pred ``(n, d_out)`` for x ``(n, d_in)``, in `out` if it is given."""
+        """Return y_pred ``(n, d_out)`` for x ``(n, d_in)``, in `out` if it is given.
+
+        Where there are members, their mean.
+        """
+        if self.n_members:
+            of_members = self.forward_members(x, n_threads)
+            return np.asarray(of_members.mean(axis=0, dtype=np.float64), self.dtype)
         x = contiguous(x, self.dtype)
         if out is None:
             out = np.empty((len(x), self.spec.d_out), self.dtype)
         forward = self.native.forward_half if bfloat16 else self.native.forward
         forward(x, out, self.threads_for(len(x), n_threads))
         return out
+
+    def forward_members(self, x: Array, n_threads: int | None = None) -> Array:
+        """Return each member's y_pred, ``(n_members, n, d_out)``."""
+        x = contiguous(x, self.dtype)
+        out = np.empty((self.n_members * len(x), self.spec.d_out), self.dtype)
+        self.native.forward(x, out, self.threads_for(self.n_members * len(x), n_threads))
+        return out.reshape(self.n_members, len(x), self.spec.d_out)
 
     def encode(self, x: Array, j: int | None = None, n_threads: int | None = None) -> Array:
         """Return h_0 ``(n, d_0)`` of a network with an encoding, or d h_0 / d x_j."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lamina.core.batch_ensemble import BatchEnsemble
 from lamina.core.engine import make_engine
 from lamina.core.errors import DivergenceError
 from lamina.core.history import History
@@ -21,7 +22,7 @@ Array = npt.NDArray[Any]
 class Objective:
     """loss + l2/2 |W|^2 and its gradient, as functions of a float64 theta."""
 
-    def __init__(self, net: Network, rows: Rows, plan: Plan, l2: float) -> None:
+    def __init__(self, net: Network | BatchEnsemble, rows: Rows, plan: Plan, l2: float) -> None:
         self.engine = make_engine(net.spec)
         self.rows, self.plan, self.l2 = rows, plan, l2
         self.grad = np.empty(self.engine.n_params, self.engine.dtype)
@@ -47,7 +48,7 @@ class Objective:
 
 
 def minimise(
-    net: Network,
+    net: Network | BatchEnsemble,
     rows: Rows,
     validation: Rows | None,
     optimizer: LBFGS,

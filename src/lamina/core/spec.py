@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -159,6 +159,11 @@ class NetworkSpec:
     # --- the graph: l runs over 1 … L ---------------------------------------------------------
 
     @property
+    def n_members(self) -> int:
+        """How many share the weights; 0 for a plain network."""
+        return 0
+
+    @property
     def n_layers(self) -> int:
         """L: the hidden layers and the output layer."""
         return len(self.widths) + 1
@@ -246,7 +251,7 @@ class NetworkSpec:
         }
 
     @classmethod
-    def from_json(cls, data: object) -> NetworkSpec:
+    def from_json(cls, data: object) -> Self:
         """Read what ``to_json`` wrote; strict: every key, of the right type, and no other.
 
         Raises

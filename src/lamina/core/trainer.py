@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lamina.core.batch_ensemble import BatchEnsemble, plain_loss
 from lamina.core.checks import as_matrix, as_weights, check_count, check_number, resolve_rng
 from lamina.core.derivative_losses import DerivativeLoss
 from lamina.core.descent import Descent
@@ -28,7 +29,7 @@ Array = npt.NDArray[Any]
 
 
 def train(
-    net: Network,
+    net: Network | BatchEnsemble,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     *,
@@ -50,7 +51,7 @@ def train(
 
     Parameters
     ----------
-    net : Network
+    net : Network or BatchEnsemble
         Begins with the parameters it has; holds the result afterwards, however the run ends.
     x : array-like (n, d_in), n ≥ 1, finite
         Standardised columns train best.
@@ -120,12 +121,17 @@ def train(
     >>> history.train_loss[-1] < 0.01
     True
     """
-    if not isinstance(net, Network):
+    if not isinstance(net, Network | BatchEnsemble):
         raise SpecError(
-            f"train: expected net to be a Network, got {type(net).__name__}. "
+            f"train: expected net to be a Network or BatchEnsemble, got {type(net).__name__}. "
             "Make one with lamina.Network(d_in, widths, d_out)."
         )
     chosen = resolve_optimizer(optimizer, "train")
+    if precision == "bfloat16" and isinstance(net, BatchEnsemble):
+        raise SpecError(
+            "train: expected precision None with a BatchEnsemble, got 'bfloat16'. "
+            "Pass precision=None."
+        )
     precision = resolve_precision(precision, net.spec.dtype, "train")
     plan = Plan(
         loss=resolve_loss(loss, net.spec.output, "train"),
@@ -140,6 +146,8 @@ def train(
         n_threads=default_n_threads(n_threads),
         precision=precision,
     )
+    if isinstance(net, BatchEnsemble):
+        plain_loss(plan.loss, "train")
     if isinstance(plan.loss, DerivativeLoss):
         plan.loss.check_training(net.spec.dropout, precision)
     rows = as_rows(net.spec, plan.loss, x, y, sample_weight)
@@ -149,7 +157,7 @@ def train(
 
 
 def _train_descent(
-    net: Network,
+    net: Network | BatchEnsemble,
     rows: Rows,
     validation: float | tuple[npt.ArrayLike, npt.ArrayLike] | None,
     optimizer: AdamW | SGD,
@@ -179,7 +187,7 @@ def _train_descent(
 
 
 def _train_lbfgs(
-    net: Network,
+    net: Network | BatchEnsemble,
     rows: Rows,
     validation: float | tuple[npt.ArrayLike, npt.ArrayLike] | None,
     optimizer: LBFGS,
@@ -229,7 +237,7 @@ def as_rows(
 
 
 def _split(
-    net: Network,
+    net: Network | BatchEnsemble,
     rows: Rows,
     validation: object,
     plan: Plan,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.core import metrics
+from lamina.core.batch_ensemble import BatchEnsemble
 from lamina.core.engine import Engine
 from lamina.core.errors import DataError
 from lamina.core.history import EpochReport, History
@@ -108,7 +109,7 @@ class Watch:
 
     def __init__(
         self,
-        net: Network,
+        net: Network | BatchEnsemble,
         engine: Engine,
         validation: Rows | None,
         plan: Plan,

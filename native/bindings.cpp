@@ -224,6 +224,7 @@ struct PyEngine {
     require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out),
             "out has the wrong shape");
     require(sizeof(T) == 4 && half_kernels(), "bfloat16 is not available here");
+    require(spec.n_members == 0, "bfloat16 has no members");
     if constexpr (sizeof(T) == 4)
       without_gil([&](const Poll& poll) {
         std::shared_lock lock(mutex);

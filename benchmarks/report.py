@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from timing import text
-from timing.engines import ENGINES, OURS
-from timing.process import FOLDER
+
+from lamina.bench import text
+from lamina.bench.engines import ENGINES, OURS
+
+FOLDER = Path(__file__).resolve().parent
 
 Result = dict[str, Any]
 

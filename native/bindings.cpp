@@ -733,6 +733,19 @@ NB_MODULE(_native, m) {
   m.def("set_isa", [](const std::string& name) {
     if (!choose_isa(name)) refuse("instruction set '" + name + "' is not available here");
   });
+  m.def(
+      "peak_flops",
+      [](const std::string& precision, int n_threads, double seconds) {
+        static const std::map<std::string, Peak> kinds = {{"float32", Peak::kFloat32},
+                                                          {"float64", Peak::kFloat64},
+                                                          {"bfloat16", Peak::kBfloat16}};
+        const Peak kind = look_up(kinds, precision, "precision");
+        require(n_threads >= 1 && seconds >= 0, "n_threads and seconds must be positive");
+        nb::gil_scoped_release release;
+        return peak_flops(kind, n_threads, seconds);
+      },
+      "precision"_a, "n_threads"_a, "seconds"_a,
+      "Operations a second of multiply-adds in registers; 0 where there are none.");
   m.def("half_isas", &available_half_isas, "Units for products in bfloat16, slowest first.");
   m.def("half_isa", [] { return std::string(half_kernels() ? half_kernels()->name : ""); });
   m.def("set_half_isa", [](const std::string& name) {

@@ -142,6 +142,11 @@ class Model {
   std::unique_ptr<Layout<T>> layout_;
 };
 
+// Multiply-adds a second, counted as two operations each, of loops that touch registers only, on
+// n_threads for so long; 0 where the processor has no such products.
+enum class Peak { kFloat32, kFloat64, kBfloat16 };
+double peak_flops(Peak kind, int n_threads, double seconds);
+
 enum class Optimizer { kAdam, kSgd };
 
 struct RunSpec {

@@ -212,6 +212,8 @@ struct Kernels {
                  ptrdiff_t stride);
   void (*map)(int function, const T* x, T* y,
               ptrdiff_t count);  // vector mathematics, for its tests
+  // Multiply-adds in registers, so many rounds of them; returns the operations done.
+  double (*peak)(int64_t rounds, T* sink);
   // Grouped products (kernels_grouped.h says what each does).
   void (*load_tile)(const T* w, ptrdiff_t ld, int rows, int columns, T* tile);
   void (*load_tile_turned)(const T* w, ptrdiff_t ld, int rows, int columns, T* tile);

@@ -219,6 +219,19 @@ void half_gradient_tile(const Bf16* x, const Bf16* d, int rows, int k_columns, i
   kernel(x, d, rows, c, accumulate);
 }
 
+// Four tiles of sums, as many as a block takes, and operands that stay where they are.
+double half_peak(int64_t rounds) {
+  tile_zero<0>(), tile_zero<1>(), tile_zero<2>(), tile_zero<3>();
+  tile_zero<4>(), tile_zero<5>(), tile_zero<6>(), tile_zero<7>();
+  for (int64_t r = 0; r < rounds; ++r) {
+    tile_dot<0, 4, 6>();
+    tile_dot<1, 4, 7>();
+    tile_dot<2, 5, 6>();
+    tile_dot<3, 5, 7>();
+  }
+  return 4.0 * 2 * 16 * 16 * 32 * static_cast<double>(rounds);
+}
+
 }  // namespace
 }  // namespace isa_amx
 
@@ -233,5 +246,6 @@ const HalfKernels kernels_amx = {"amx",
                                  isa_amx::half_narrow,
                                  isa_amx::half_widen,
                                  isa_amx::half_pack,
-                                 isa_amx::half_gather};
+                                 isa_amx::half_gather,
+                                 isa_amx::half_peak};
 }  // namespace lamina

@@ -124,6 +124,23 @@ void half_gradient_tile(const Bf16* x, const Bf16* d, int rows, int k_columns, i
 
 void nothing() {}
 
+// Twelve sums in registers, as kernels_peak.h.
+double half_peak(int64_t rounds) {
+  constexpr int kSums = 12;
+  __m512 sums[kSums];
+#pragma GCC unroll 12
+  for (int i = 0; i < kSums; ++i) sums[i] = _mm512_setzero_ps();
+  __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+  asm("" : "+v"(x));
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kSums; ++i) sums[i] = _mm512_dpbf16_ps(sums[i], x, x);
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < kSums; ++i) asm volatile("" : : "v"(sums[i]));
+  return 2.0 * 32 * kSums * static_cast<double>(rounds);
+}
+
 }  // namespace
 }  // namespace isa_avx512_bf16
 
@@ -138,5 +155,6 @@ const HalfKernels kernels_avx512_bf16 = {"avx512_bf16",
                                          isa_avx512_bf16::half_narrow,
                                          isa_avx512_bf16::half_widen,
                                          isa_avx512_bf16::half_pack,
-                                         isa_avx512_bf16::half_gather};
+                                         isa_avx512_bf16::half_gather,
+                                         isa_avx512_bf16::half_peak};
 }  // namespace lamina

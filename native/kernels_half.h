@@ -85,6 +85,8 @@ struct HalfKernels {
   // the next multiple of kHalfRows become zero.
   void (*gather)(const float* x, ptrdiff_t columns, const int32_t* index, int rows, Bf16* panels,
                  Bf16* turned, ptrdiff_t stride);
+  // Products in registers, so many rounds of them; returns the operations done (kernels_peak.h).
+  double (*peak)(int64_t rounds);
 };
 
 #if defined(LAMINA_ISA_AVX512_BF16)

@@ -1,6 +1,8 @@
 // Optimiser steps, tile transposition, row gathering and this ISA's table. Included last, in the
 // ISA's namespace.
 
+#include "kernels_peak.h"
+
 template <class T>
 INLINE V<T> total_gradient(const StepArgs<T>& a, ptrdiff_t at) {
   V<T> g = load(a.gradients[0] + at);
@@ -199,6 +201,7 @@ constexpr Kernels<T> table() {
           sgd<T>,
           gather<T>,
           map<T>,
+          peak<T>,
           load_tile<T>,
           load_tile_turned<T>,
           gate<T>,

@@ -104,7 +104,7 @@ def test_a_peer_that_is_not_installed_is_reported_as_missing(result: dict[str, A
 
 
 def test_a_peer_that_fails_says_why(module: Any, tmp_path: Path) -> None:
-    process = module("timing.process")
+    process = module("lamina.bench.process")
     crash = tmp_path / "python"
     crash.write_text(f"#!/bin/sh\necho boom in {tmp_path} >&2\nexit 3\n")
     crash.chmod(0o755)
@@ -123,7 +123,7 @@ def one_round(middle: float, check: float = 1.0) -> dict[str, Any]:
 
 
 def test_ratios_are_taken_within_a_round(module: Any) -> None:
-    summary, workloads = module("timing.summary"), module("timing.workloads")
+    summary, workloads = module("lamina.bench.summary"), module("lamina.bench.workloads")
     # The machine was ten times slower in the last round, for both.
     rounds = {
         "lamina": [one_round(1.0), one_round(1.0), one_round(10.0)],
@@ -147,7 +147,7 @@ def test_grouped_products_agree_with_the_loop_they_are_timed_against(tmp_path: P
 
 @pytest.mark.parametrize("check", [0.0, 0.5, float("nan")])
 def test_an_engine_that_did_other_work_is_found_out(module: Any, check: float) -> None:
-    summary, workloads = module("timing.summary"), module("timing.workloads")
+    summary, workloads = module("lamina.bench.summary"), module("lamina.bench.workloads")
     rounds = {"lamina": [one_round(1.0)], "torch": [one_round(1.0, check)]}
     engines = summary.of_workload(workloads.WORKLOADS["A"], rounds)["engines"]
     assert engines["lamina"]["same_work"]
@@ -155,7 +155,7 @@ def test_an_engine_that_did_other_work_is_found_out(module: Any, check: float) -
 
 
 def test_a_wrong_prediction_is_found_out(module: Any) -> None:
-    workload = module("timing.workloads").WORKLOADS["infer-A-32"]
+    workload = module("lamina.bench.workloads").WORKLOADS["infer-A-32"]
     x, _ = workload.rows()
     right = workload._predict(x)
     late_nan = right.copy()

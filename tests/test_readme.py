@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = sorted(
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
     for path in SRC.rglob("*.py")
-    if path.stem not in ("_native", "__main__")
+    if path.stem not in ("_native", "__main__") and not path.stem.startswith("with_")  # peers
 )
 
 

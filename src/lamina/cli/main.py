@@ -24,7 +24,7 @@ import click
 from lamina import __version__
 from lamina.cli.console import note, one_line
 
-VERBS = ("fit", "predict", "evaluate", "show", "info")
+VERBS = ("fit", "predict", "evaluate", "show", "bench", "info")
 
 
 class Verbs(click.Group):

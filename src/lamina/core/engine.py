@@ -596,6 +596,31 @@ def require_memory(n_bytes: int) -> None:
     _native.require_memory(n_bytes)
 
 
+def peak_flops(
+    precision: str = "float32", n_threads: int | None = None, seconds: float = 0.02
+) -> float | None:
+    """Measure the most floating-point operations a second that this machine can do.
+
+    A loop of independent multiply-adds (or products of tiles) that touch registers only, so that
+    neither memory nor the order of instructions holds it back. A multiply-add counts as two.
+
+    Parameters
+    ----------
+    precision : {"float32", "float64", "bfloat16"}
+        On the instruction set, or the bfloat16 unit, in use.
+    n_threads : int, optional
+    seconds : float
+        How long; clocks change with load and heat, so measure it next to what it is compared with.
+
+    Returns
+    -------
+    float or None
+        Operations a second; None for bfloat16 where there is no unit for it.
+    """
+    measured: float = _native.peak_flops(precision, default_n_threads(n_threads), seconds)
+    return measured or None
+
+
 class Info(dict[str, Any]):
     """A dictionary that prints as a table, one line a fact."""
 

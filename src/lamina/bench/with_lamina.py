@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 
 import lamina
-from lamina.core.engine import Run, make_engine
+from lamina.bench import estimator
+from lamina.bench.clock import Ready
+from lamina.bench.engines import ENGINES
+from lamina.bench.workloads import LEARNING_RATE, SEED, Workload
+from lamina.core.engine import Run, make_engine, peak_flops
 from lamina.core.losses import resolve_loss
 from lamina.core.spec import NetworkSpec
-from timing import estimator
-from timing.clock import Ready
-from timing.workloads import LEARNING_RATE, SEED, Workload
 
 
 def train(workload: Workload, engine: str, n_threads: int) -> Ready:
@@ -20,12 +24,14 @@ def train(workload: Workload, engine: str, n_threads: int) -> Ready:
         y = y.astype(np.int32)
     if engine == "lamina.train":
         return _train_end_to_end(workload, x, y, n_threads)
+    precision = ENGINES[engine].precision
     spec, theta = _network(workload)
+    before = _resident()
     run = Run(
         make_engine(spec, theta),
         resolve_loss(None, spec.output),
         "adam",
-        {},
+        {"bfloat16": precision == "bfloat16"},
         batch_size=workload.batch_size,
         seed=SEED,
         n_threads=n_threads,
@@ -40,7 +46,23 @@ def train(workload: Workload, engine: str, n_threads: int) -> Ready:
             raise FloatingPointError("the loss is not finite")
         return losses
 
-    return Ready(call, lambda losses: losses[0], n_steps)
+    kind = precision if workload.dtype == "float32" else workload.dtype
+    return Ready(
+        call,
+        lambda losses: losses[0],
+        n_steps,
+        beside=lambda: peak_flops(kind, n_threads, 0.005),
+        memory=lambda: _resident() - before,
+    )
+
+
+def _resident() -> int:
+    """Return the bytes of this process that are in memory; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _train_end_to_end(workload: Workload, x: np.ndarray, y: np.ndarray, n_threads: int) -> Ready:
@@ -79,6 +101,7 @@ def _network(workload: Workload) -> tuple[NetworkSpec, np.ndarray]:
         workload.widths,
         workload.d_out,
         output="softmax" if workload.classes else "identity",
+        activation=workload.activation,
         dtype=workload.dtype,
     )
     return spec, np.concatenate([a.ravel() for layer in workload.layers() for a in layer])

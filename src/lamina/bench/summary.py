@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from timing.engines import ENGINES, OURS
-from timing.workloads import Workload
+from lamina.bench.engines import ENGINES, OURS
+from lamina.bench.workloads import Workload
 
 # Engines do the same work if they reach the same loss. In a first epoch they differ by the order
 # of the rows (which no two draw alike); a fit has the same orders and differs by rounding only.
@@ -46,6 +46,7 @@ def of_engine(rounds: list[dict[str, Any]]) -> dict[str, Any]:
         "q3": float(q3),
         "check": median(r["check"] for r in rounds),
         "setting": " / ".join(dict.fromkeys(r["setting"] for r in rounds)),
+        "memory": max(r.get("memory", 0) for r in rounds),
         "rounds": rounds,
     }
 
@@ -61,6 +62,13 @@ def of_workload(workload: Workload, rounds: dict[str, list[dict[str, Any]]]) -> 
     """
     engines = {name: of_engine(of_one) for name, of_one in rounds.items()}
     ours = engines.get(OURS, {"status": "absent"})
+    for engine in engines.values():
+        if engine["status"] == "ok" and workload.kind == "train":
+            engine["flops"] = workload.flops / engine["median"]
+            of_peak = [
+                workload.flops / r["median"] / r["peak"] for r in engine["rounds"] if r.get("peak")
+            ]
+            engine["of_peak"] = median(of_peak) if of_peak else None
     for name, engine in engines.items():
         if engine["status"] == ours["status"] == "ok":
             pairs = list(zip(engine["rounds"], ours["rounds"], strict=True))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lamina
-from timing.engines import ENGINES
-from timing.process import ROOT, Workers
+from lamina.bench.engines import ENGINES
+from lamina.bench.process import ROOT, Workers
 
 
 def describe(n_available: int) -> dict[str, Any]:
@@ -69,11 +69,11 @@ def _cpu_model() -> str:
 def _commit() -> dict[str, Any]:
     """Return the commit, and whether tracked files differ from it; None without git."""
     git = shutil.which("git")
-    if git is None:
+    if git is None or not (ROOT / "native").is_dir():  # an installed lamina
         return {"commit": None, "changed": None}
 
     def ask(*arguments: str) -> str | None:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  # git, and words of our own
             [git, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
         return done.stdout.strip() if done.returncode == 0 else None

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from timing.clock import Ready, each_thread_count
-from timing.workloads import LEARNING_RATE, SEED, Workload
+from lamina.bench.clock import Ready, each_thread_count
+from lamina.bench.workloads import LEARNING_RATE, SEED, Workload
+
+_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def train(workload: Workload, engine: str, n_threads: int) -> list[Ready]:
@@ -81,5 +83,5 @@ def _model(workload: Workload) -> nn.Sequential:
         linear = nn.Linear(weight.shape[1], weight.shape[0])
         linear.weight.data = torch.from_numpy(weight)
         linear.bias.data = torch.from_numpy(bias)
-        modules += [linear, nn.ReLU()]
+        modules += [linear, _ACTIVATIONS[workload.activation]()]
     return nn.Sequential(*modules[:-1])

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from timing.clock import Ready
-from timing.workloads import SEED, Workload
+from lamina.bench.clock import Ready
+from lamina.bench.workloads import SEED, Workload
 
 
 def fit(classifier: Any, workload: Workload, **own: Any) -> Ready:

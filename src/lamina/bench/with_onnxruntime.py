@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from timing.clock import Ready
-from timing.workloads import Workload
+from lamina.bench.clock import Ready
+from lamina.bench.workloads import Workload
 
 OPSET, IR_VERSION = 17, 8
 

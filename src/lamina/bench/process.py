@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parents[1]
-ROOT = FOLDER.parent
+WORKER = Path(__file__).resolve().with_name("worker.py")
+ROOT = WORKER.parents[3]  # of a checkout
 TIMEOUT_SECONDS = 600.0  # the slowest peer takes a tenth of it; whoever hangs is a failed peer
 _THREADS = (
     "LAMINA_NUM_THREADS",
@@ -41,12 +41,12 @@ class Workers:
     def run(self, task: dict[str, Any], own_python: bool = False) -> dict[str, Any]:
         """Return what the worker says, or that it failed and why."""
         python = self.jax_python if own_python else sys.executable
-        command = [python, str(FOLDER / "worker.py"), json.dumps(task)]
+        command = [python, str(WORKER), json.dumps(task)]
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(self.n_threads))}
         if own_python and python != sys.executable:
             environment.pop("PYTHONPATH", None)  # it was meant for this environment
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603  # an interpreter, and our worker
                 command,
                 env=environment,
                 capture_output=True,

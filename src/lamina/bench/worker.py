@@ -1,7 +1,8 @@
 """One measurement, in a process of its own: a task in JSON as argument, its result on stdout.
 
 Every engine's thread pool then has the machine to itself, and a crash is one missing number. Used
-by ``engine.py``; NumPy and the engine it times are all that it needs to have installed.
+by ``process.py``, as a script: in another environment, which has JAX but not lamina, NumPy and the
+engine it times are all that it needs.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import json
 import os
 import sys
 from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-from timing.clock import Ready, sample
-from timing.engines import ENGINES
-from timing.workloads import find
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:
     """Return the times of one engine on one workload, or why there are none."""
+    from lamina.bench.clock import Ready, sample
+    from lamina.bench.engines import ENGINES
+    from lamina.bench.workloads import find
+
     workload, engine = find(task["workload"], task["quick"]), task["engine"]
     try:
         prepare = getattr(import_module(ENGINES[engine].module), workload.kind)
-        ready: Ready | list[Ready] = prepare(workload, engine, task["n_threads"])
+        n_threads = workload.n_threads or task["n_threads"]
+        ready: Ready | list[Ready] = prepare(workload, engine, n_threads)
         alternatives = [ready] if isinstance(ready, Ready) else ready
         return {"status": "ok", **sample(alternatives, task["seconds"])}
     except ModuleNotFoundError as error:
@@ -46,9 +51,21 @@ def installed(packages: list[str]) -> dict[str, str | None]:
     return versions
 
 
+def find_lamina() -> None:
+    """Make `lamina.bench` importable, and nothing beside this script by its bare name."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+    if find_spec("lamina") is None:
+        package = ModuleType("lamina")
+        package.__path__ = [str(here.parent)]
+        sys.modules["lamina"] = package
+
+
 if __name__ == "__main__":
+    find_lamina()
     task = json.loads(sys.argv[1])
     result = installed(task["packages"]) if "packages" in task else measure(task)
     # A peer may print too: the result is the last line.
-    print("\n" + json.dumps(result), flush=True)
+    sys.stdout.write("\n" + json.dumps(result) + "\n")
+    sys.stdout.flush()
     os._exit(0)  # some pools are slow to take leave; nothing is left to be written

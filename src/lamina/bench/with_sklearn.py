@@ -13,9 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from threadpoolctl import threadpool_limits
 
-from timing import estimator
-from timing.clock import Ready, each_thread_count
-from timing.workloads import LEARNING_RATE, SEED, Workload
+from lamina.bench import estimator
+from lamina.bench.clock import Ready, each_thread_count
+from lamina.bench.workloads import LEARNING_RATE, SEED, Workload
 
 
 def train(workload: Workload, engine: str, n_threads: int) -> list[Ready]:  # noqa: ARG001

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from timing.clock import Ready
-from timing.workloads import LEARNING_RATE, SEED, Workload
+from lamina.bench.clock import Ready
+from lamina.bench.workloads import LEARNING_RATE, SEED, Workload
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 

@@ -36,6 +36,10 @@ class Workload:
     classes : bool
         Softmax and log loss on class indices; False is squared error on numbers.
     dtype : {"float32", "float64"}
+    activation : {"relu", "gelu", "silu"}
+        train only.
+    n_threads : int, optional
+        Instead of as many as the run has.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Workload:
     epochs: int = 1
     classes: bool = True
     dtype: str = "float32"
+    activation: str = "relu"
+    n_threads: int | None = None
 
     @property
     def unit(self) -> str:
@@ -68,7 +74,23 @@ class Workload:
         detail = f"{widths}, batch {self.batch_size:,}"
         if self.kind == "fit":
             detail += f", {self.n:,} rows, {self.epochs} epochs"
+        if self.activation != "relu":
+            detail += f", {self.activation}"
+        if self.n_threads:
+            detail += f", {self.n_threads} thread{'s' * (self.n_threads > 1)}"
+        if self.name.startswith("rows"):
+            detail += f", {self.n:,} rows"
         return f"{detail}, {self.dtype}"
+
+    @property
+    def flops(self) -> int:
+        """Operations that a step needs: 2 a weight and row forward, 4 backward.
+
+        The gradient by the input, which nobody needs, is not counted.
+        """
+        dims = (self.d_in, *self.widths, self.d_out)
+        weights = sum(a * b for a, b in itertools.pairwise(dims))
+        return (6 * weights - 2 * dims[0] * dims[1]) * self.batch_size
 
     def sizes(self) -> dict[str, Any]:
         """Everything that defines it, for the JSON."""
@@ -77,8 +99,9 @@ class Workload:
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Return x (n, d_in) and a target that can be learnt: int64 (n,) or (n, d_out)."""
         rng = np.random.default_rng(SEED)
-        x = rng.standard_normal((self.n, self.d_in), dtype=self.dtype)
-        teacher = rng.standard_normal((self.d_in, self.d_out), dtype=self.dtype)
+        dtype: Any = np.dtype(self.dtype)
+        x = rng.standard_normal((self.n, self.d_in), dtype=dtype)
+        teacher = rng.standard_normal((self.d_in, self.d_out), dtype=dtype)
         score = x @ teacher / np.sqrt(self.d_in, dtype=self.dtype)
         return x, score.argmax(axis=1) if self.classes else np.sin(score)
 
@@ -112,9 +135,9 @@ class Workload:
             h = np.maximum(h @ hidden_weight.T + hidden_bias, 0)
         z = h @ weight.T + bias
         if not self.classes:
-            return z
+            return np.asarray(z)
         e = np.exp(z - z.max(axis=1, keepdims=True))
-        return e / e.sum(axis=1, keepdims=True)
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
 
     def tiny(self) -> Workload:
         """Return a version that takes milliseconds: to try the benchmark, not to measure."""
@@ -125,9 +148,9 @@ class Workload:
 
 
 # Two networks that many people fit to tables, and to small images.
-_A = {"d_in": 20, "widths": (100,), "d_out": 2, "batch_size": 200}
-_B = {"d_in": 784, "widths": (512, 512), "d_out": 10, "batch_size": 256}
-_FIELD = {"d_out": 3, "n": 262_144, "batch_size": 65_536, "classes": False}
+_A: dict[str, Any] = {"d_in": 20, "widths": (100,), "d_out": 2, "batch_size": 200}
+_B: dict[str, Any] = {"d_in": 784, "widths": (512, 512), "d_out": 10, "batch_size": 256}
+_FIELD: dict[str, Any] = {"d_out": 3, "n": 262_144, "batch_size": 65_536, "classes": False}
 _N_INFER = (1, 32, 1024, 65_536)
 
 # `epochs` keeps a timed call of the fastest engine in the order of 0.1 s where a step is small:
@@ -151,10 +174,33 @@ WORKLOADS: dict[str, Workload] = {
         ),
     )
 }
+# Timed when named: what they are compared with is lamina itself, or torch.
+EXTRAS: dict[str, Workload] = {
+    w.name: w
+    for w in (
+        *(
+            replace(WORKLOADS[name], name=f"activations-{name}-{activation}", activation=activation)
+            for name in ("B", "C", "E")
+            for activation in ("relu", "gelu", "silu")
+        ),
+        *(
+            replace(WORKLOADS[name], name=f"threads-{name}-{count}", n_threads=count)
+            for name in ("C", "D")
+            for count in (1, 2)
+        ),
+        *(
+            Workload(
+                f"rows-{n}", "train", 8, (64,), 2, n, batch_size=200, epochs=max(1, 200_000 // n)
+            )
+            for n in (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+        ),
+    )
+}
+ALL = {**WORKLOADS, **EXTRAS}
 QUICK = ("A", "fit-A", "infer-A-1")
 
 
 def find(name: str, quick: bool) -> Workload:
     """Return the workload of a name, tiny if `quick`."""
-    workload = WORKLOADS[name]
+    workload = ALL[name]
     return workload.tiny() if quick else workload

@@ -13,6 +13,8 @@ from typing import Any
 # A sample shorter than this is mostly the clock itself (two readings cost some 0.1 us).
 SAMPLE_SECONDS = 2e-3
 MIN_SAMPLES = 3
+# So often, between samples, the peak is measured beside the work.
+BESIDE_SECONDS = 0.05
 # A call longer than this gains from all threads: the alternatives, with fewer, are not tried.
 LONG_SECONDS = 1.0
 
@@ -35,6 +37,11 @@ class Ready:
         What sets it apart from its alternatives, for the report.
     begin : callable
         Puts the setting in force; called before it is timed.
+    beside : callable, optional
+        Measures what the machine can do at best, in operations a second: called between samples,
+        since clocks change.
+    memory : callable
+        Tells, after the first call, how many bytes were taken beyond the data; 0: not measured.
     """
 
     call: Callable[[], Any]
@@ -42,6 +49,8 @@ class Ready:
     units: int = 1
     setting: str = ""
     begin: Callable[[], Any] = lambda: None
+    beside: Callable[[], float | None] | None = None
+    memory: Callable[[], int] = lambda: 0
 
 
 def sample(alternatives: list[Ready], seconds: float) -> dict[str, Any]:
@@ -59,16 +68,28 @@ def sample(alternatives: list[Ready], seconds: float) -> dict[str, Any]:
     first = alternatives[-1].call()  # the warm-up: compiles, fills caches, starts threads
     check = float(alternatives[-1].check(first))
     del first
+    memory = alternatives[-1].memory()
     ready = fastest(alternatives)
     ready.begin()
     timer = timeit.Timer(ready.call)  # its loop costs some 10 ns a call and pauses the collector
     number = _calls_a_sample(timer)
     gc.collect()
     samples: list[float] = []
+    peaks: list[float] = []
+    looked = -BESIDE_SECONDS
     end = time.perf_counter() + seconds
     while len(samples) < MIN_SAMPLES or time.perf_counter() < end:
         samples.append(timer.timeit(number) / (number * ready.units))
-    return {"check": check, "samples": samples, "setting": ready.setting}
+        if ready.beside and time.perf_counter() - looked > BESIDE_SECONDS:
+            peaks.append(ready.beside() or 0.0)
+            looked = time.perf_counter()
+    return {
+        "check": check,
+        "samples": samples,
+        "setting": ready.setting,
+        "peak": max(peaks) if peaks else None,
+        "memory": memory,
+    }
 
 
 def fastest(alternatives: list[Ready]) -> Ready:

@@ -1,0 +1,55 @@
+"""The peak: as many operations as it says, at a clock that a processor can have."""
+
+import numpy as np
+import pytest
+
+from lamina import _native
+from lamina.core.engine import peak_flops
+
+LANES = {"scalar": 4, "neon": 4, "avx2": 8, "avx512": 16}  # of float32
+
+
+@pytest.fixture(params=_native.isas())
+def isa(request):
+    before = _native.isa()
+    _native.set_isa(request.param)
+    yield request.param
+    _native.set_isa(before)
+
+
+def best(precision, n_threads=1):
+    return max(peak_flops(precision, n_threads, 0.01) for _ in range(5))
+
+
+def test_the_peak_is_what_the_registers_can_do(isa):
+    single, double = best("float32"), best("float64")
+    # One to three registers of multiply-adds a cycle, at 0.5 to 6.5 GHz (on a shared machine).
+    a_cycle = 2 * LANES[isa]
+    assert 0.5e9 * a_cycle < single < 3 * 6.5e9 * a_cycle
+    assert 1.5 < single / double < 2.6  # half as many numbers fit a register
+
+
+def test_no_product_of_matrices_beats_the_peak():
+    a = np.random.default_rng(0).normal(size=(512, 512)).astype("float32")
+    from timeit import repeat
+
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        seconds = min(repeat(lambda: a @ a, number=3, repeat=5)) / 3
+    assert 2 * 512**3 / seconds < 1.1 * best("float32")
+
+
+@pytest.mark.parametrize("unit", _native.half_isas())
+def test_the_bfloat16_peak_is_above_float32s(unit):
+    before = _native.half_isa()
+    _native.set_half_isa(unit)
+    try:
+        assert best("bfloat16") > 1.5 * best("float32")
+    finally:
+        _native.set_half_isa(before)
+
+
+def test_a_wrong_precision_is_refused():
+    with pytest.raises(ValueError, match="unknown precision 'int8'"):
+        peak_flops("int8")

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from timing import host
 
+from lamina.bench import host
 from lamina.core.encodings import HashGrid
 from lamina.core.engine import make_engine
 from lamina.core.spec import NetworkSpec

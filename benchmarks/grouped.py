@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from timing import host
 from torch.nn import functional
 
+from lamina.bench import host
 from lamina.core.grouped import ExpertFeedForward, ExpertWeights
 from lamina.core.threads import default_n_threads
 

@@ -22,11 +22,17 @@ def best(precision, n_threads=1):
 
 
 def test_the_peak_is_what_the_registers_can_do(isa):
-    single, double = best("float32"), best("float64")
-    # One to three registers of multiply-adds a cycle, at 0.5 to 6.5 GHz (on a shared machine).
+    # One to three registers of multiply-adds a cycle, at 0.5 to 6.5 GHz; half as many numbers fit
+    # a register in float64. A shared machine may take the processor away in any one measurement.
     a_cycle = 2 * LANES[isa]
-    assert 0.5e9 * a_cycle < single < 3 * 6.5e9 * a_cycle
-    assert 1.5 < single / double < 2.6  # half as many numbers fit a register
+    singles, doubles = [], []
+    for _ in range(60):
+        singles.append(peak_flops("float32", 1, 0.002))
+        doubles.append(peak_flops("float64", 1, 0.002))
+        single, double = max(singles), max(doubles)
+        if 0.5e9 * a_cycle < single < 3 * 6.5e9 * a_cycle and 1.5 < single / double < 2.6:
+            return
+    pytest.fail(f"{single / 1e9:.1f} and {double / 1e9:.1f} GFLOP/s on {isa}")
 
 
 def test_no_product_of_matrices_beats_the_peak():

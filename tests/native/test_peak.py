@@ -41,9 +41,12 @@ def test_no_product_of_matrices_beats_the_peak():
 
     from threadpoolctl import threadpool_limits
 
+    seconds, peak = 1.0, 0.0
     with threadpool_limits(1):
-        seconds = min(repeat(lambda: a @ a, number=3, repeat=5)) / 3
-    assert 2 * 512**3 / seconds < 1.1 * best("float32")
+        for _ in range(20):  # in turn, so that a busy machine takes from both
+            seconds = min(seconds, *repeat(lambda: a @ a, number=1, repeat=3))
+            peak = max(peak, best("float32"))
+    assert 2 * 512**3 / seconds < 1.1 * peak
 
 
 @pytest.mark.parametrize("unit", _native.half_isas())

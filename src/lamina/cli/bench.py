@@ -44,9 +44,9 @@ def command(
     jax_python: str,
     as_json: bool,
 ) -> None:
-    """Time lamina against scikit-learn, PyTorch, JAX and onnxruntime on this machine.
+    """Time lamina against its peers here.
 
-    Each measurement has a process of its own; engines take turns, round by round, on the same data,
+    The peers are scikit-learn, PyTorch, JAX and onnxruntime, as far as they are installed. Each measurement has a process of its own; engines take turns, round by round, on the same data,
     first weights and threads, and a ratio is taken within a round. A peer that is not installed is
     listed as such. The peak is measured beside the work, by a loop of multiply-adds in registers.
     Let nothing else run meanwhile.

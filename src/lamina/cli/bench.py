@@ -46,10 +46,10 @@ def command(
 ) -> None:
     """Time lamina against its peers here.
 
-    The peers are scikit-learn, PyTorch, JAX and onnxruntime, as far as they are installed. Each measurement has a process of its own; engines take turns, round by round, on the same data,
-    first weights and threads, and a ratio is taken within a round. A peer that is not installed is
-    listed as such. The peak is measured beside the work, by a loop of multiply-adds in registers.
-    Let nothing else run meanwhile.
+    The peers are scikit-learn, PyTorch, JAX and onnxruntime; one that is not installed is listed as
+    such. Each measurement has a process of its own; engines take turns, round by round, on the same
+    data, first weights and threads, and a ratio is taken within a round. The peak is measured beside
+    the work, by a loop of multiply-adds in registers. Let nothing else run meanwhile.
     """
     from rich.console import Console
 

@@ -48,8 +48,8 @@ def command(
 
     The peers are scikit-learn, PyTorch, JAX and onnxruntime; one that is not installed is listed as
     such. Each measurement has a process of its own; engines take turns, round by round, on the same
-    data, first weights and threads, and a ratio is taken within a round. The peak is measured beside
-    the work, by a loop of multiply-adds in registers. Let nothing else run meanwhile.
+    data, first weights and threads, and a ratio is taken within a round. The peak is measured
+    beside the work, by a loop of multiply-adds in registers. Let nothing else run meanwhile.
     """
     from rich.console import Console
 

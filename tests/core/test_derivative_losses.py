@@ -149,7 +149,7 @@ def test_what_cannot_be_is_refused_in_a_sentence():
     dropped = lamina.Network(2, (4,), 1, activation="tanh", dropout=0.5, rng=0)
     with pytest.raises(lamina.SpecError, match="expected dropout 0"):
         lamina.train(dropped, x, y, loss=lamina.Eikonal())
-    with pytest.raises(lamina.SpecError, match="expected (precision|a processor)"):
+    with pytest.raises(lamina.SpecError, match=r"expected (precision|a processor)"):
         lamina.train(net, x, y, loss=lamina.Eikonal(), precision="bfloat16")
     for wrong in ({"weight": -1.0}, {"normals": np.nan}, {"value_loss": "huber"}):
         with pytest.raises(lamina.SpecError, match="Eikonal"):

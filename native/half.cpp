@@ -62,12 +62,12 @@ HalfBuffers::HalfBuffers(const Layout<float>& layout, int rows, bool backward)
   wide.classes = Aligned<int32_t>(capacity);
 }
 
-HalfLayout::HalfLayout(Layout<float>& layout, const HalfKernels& kernels)
-    : a_(layout), kernels_(kernels), table_(layout.n_table() > 0) {
+HalfLayout::HalfLayout(Layout<float>& layout, const HalfKernels& kernels, bool backward)
+    : a_(layout), kernels_(kernels), backward_(backward), table_(layout.n_table() > 0) {
   double bytes = (layout.encoding ? 12.0 : 4.0) * layout.dims[0];
   for (const Layer<float>& layer : layout.layers) {
     w_.emplace_back(layer.w.size());
-    wt_.emplace_back(layer.w.size());
+    wt_.emplace_back(backward ? layer.w.size() : 0);
     bytes += (layer.needs_slope ? 10.0 : 8.0) * layer.d_out;
   }
   // h, its turned form, delta and its paired form of a block should stay in a 2 MiB second-level
@@ -78,7 +78,7 @@ HalfLayout::HalfLayout(Layout<float>& layout, const HalfKernels& kernels)
 
 void HalfLayout::pack_tile(int l, int p, int q) {
   const Layer<float>& layer = a_.layer(l);
-  const bool below = table_ || q >= a_.first_hidden_panel(layer);
+  const bool below = backward_ && (table_ || q >= a_.first_hidden_panel(layer));
   kernels_.pack(layer.w.data() + layer.tile(p, q), w_[l - 1].data() + layer.tile(p, q),
                 below ? wt_[l - 1].data() + layer.transposed(q, p) : nullptr);
 }
@@ -102,8 +102,8 @@ void HalfLayout::load_rows(HalfBuffers& b, const float* x, const int32_t* index,
   }
 }
 
-void HalfLayout::forward_rows(HalfBuffers& b, Part<float>&, int row0, int rows,
-                              const DropoutKey* dropout, uint64_t first_row) const {
+void HalfLayout::forward_rows(HalfBuffers& b, int row0, int rows, const DropoutKey* dropout,
+                              uint64_t first_row) const {
   const ptrdiff_t at = offset(row0);
   auto& x = pointers_of_thread();
   for (int l = 1; l <= a_.depth; ++l) {

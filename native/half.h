@@ -29,7 +29,8 @@ void forward_half(Layout<float>& layout, const float* x, int64_t n, float* out, 
 // Packed bfloat16 copies of a layout's weights, and the passes that use them.
 class HalfLayout {
  public:
-  HalfLayout(Layout<float>& layout, const HalfKernels& kernels);
+  // Transposed copies are for the way back only.
+  HalfLayout(Layout<float>& layout, const HalfKernels& kernels, bool backward);
 
   int block_rows() const { return block_rows_; }
   const HalfKernels& kernels() const { return kernels_; }
@@ -38,8 +39,8 @@ class HalfLayout {
 
   // As the passes of Layout; row0 is a multiple of kHalfRows.
   void load_rows(HalfBuffers& b, const float* x, const int32_t* index, int row0, int rows) const;
-  void forward_rows(HalfBuffers& b, Part<float>& part, int row0, int rows,
-                    const DropoutKey* dropout, uint64_t first_row) const;
+  void forward_rows(HalfBuffers& b, int row0, int rows, const DropoutKey* dropout,
+                    uint64_t first_row) const;
   void backward_rows(HalfBuffers& b, Part<float>& part, int row0, int rows, bool gradients,
                      bool accumulate) const;
   void gradient_tile(const HalfBuffers& b, int l, int p, int q, int row0, int rows, float* tile,
@@ -53,6 +54,7 @@ class HalfLayout {
   Layout<float>& a_;
   const HalfKernels& kernels_;
   int block_rows_;
+  const bool backward_;
   const bool table_;                   // the encoding learns, so that d loss / d h_0 is wanted
   std::vector<Aligned<Bf16>> w_, wt_;  // by layer, tiles at the places of Layer::tile, ::transposed
 };

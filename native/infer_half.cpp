@@ -20,7 +20,7 @@ struct HalfForwardState {
     std::lock_guard<ForkSafeMutex> lock(mutex);
     const HalfKernels& kernels = *half_kernels();
     if (!weights || &weights->kernels() != &kernels)
-      weights = std::make_unique<HalfLayout>(layout, kernels), version = layout.version - 1;
+      weights = std::make_unique<HalfLayout>(layout, kernels, false), version = layout.version - 1;
     if (version != layout.version) weights->pack(), version = layout.version;
     return *weights;
   }
@@ -55,14 +55,9 @@ void forward_half(Layout<float>& a, const float* x, int64_t n, float* out, int n
   const int d_out = a.dims.back();
   const int threads = useful_threads(a.flops_a_row * static_cast<double>(n) / 2, n_threads);
   const int64_t fair = threads == 1 ? n : (n + 4 * threads - 1) / (4 * threads);
-  const int block =
-      half_rows(static_cast<int>(std::min<int64_t>(std::max<int64_t>(fair, 1), half.block_rows())));
+  const int block = half_rows(static_cast<int>(std::min<int64_t>(fair, half.block_rows())));
   std::vector<std::unique_ptr<HalfBuffers>> buffers;
-  std::vector<Part<float>> parts;
-  for (int i = 0; i < threads; ++i) {
-    buffers.push_back(state.borrow(a, block));
-    parts.emplace_back(a, false);
-  }
+  for (int i = 0; i < threads; ++i) buffers.push_back(state.borrow(a, block));
   Watch watch(poll);
   std::atomic<int64_t> next{0};
   run_team(threads, [&](int thread) {
@@ -71,7 +66,7 @@ void forward_half(Layout<float>& a, const float* x, int64_t n, float* out, int n
     for (int64_t row; (row = next.fetch_add(block)) < n && !watch.stopped();) {
       const int rows = static_cast<int>(std::min<int64_t>(block, n - row));
       half.load_rows(b, x + row * a.d_in, nullptr, 0, rows);
-      half.forward_rows(b, parts[thread], 0, rows, nullptr, 0);
+      half.forward_rows(b, 0, rows, nullptr, 0);
       float* y = b.wide.h[a.depth].data();
       a.kernels->output(a.output, y, b.stride, rows, d_out);
       copy_out(y, b.stride, rows, d_out, out + row * d_out);

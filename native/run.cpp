@@ -102,7 +102,7 @@ struct Run<T>::State {
     }
     for (int i = 0; i < n_parts; ++i) parts.push_back(std::make_unique<Part<T>>(a, !split));
     if constexpr (std::is_same_v<T, float>)
-      if (spec.bfloat16) half = std::make_unique<HalfLayout>(a, *half_kernels());
+      if (spec.bfloat16) half = std::make_unique<HalfLayout>(a, *half_kernels(), true);
     const int fair = (batch + n_parts - 1) / n_parts;
     const int rows = split ? batch : std::min(block_rows(), half ? half_rows(fair) : fair);
     for (int i = 0; derivatives && i < n_parts; ++i)
@@ -180,7 +180,7 @@ struct Run<T>::State {
           HalfBuffers& b = *half_buffers[slot];
           half->load_rows(b, x, index, at, rows);
           a.load_targets(b.wide, plan.rows, first + row, index, at, rows, loss.repeat);
-          half->forward_rows(b, own, at, rows, &key, at_row);
+          half->forward_rows(b, at, rows, &key, at_row);
           own.loss += a.loss_rows(b.wide, own, at, rows, loss, plan.rows, scale, true);
           half->backward_rows(b, own, at, rows, !split, i > 0);
           if (table)

@@ -7,18 +7,10 @@
 // The instructions are written out. GCC 12's intrinsics let the compiler drop the stores that fill
 // the configuration; the memory clobbers here keep every one. LAMINA_EMULATE_AMX replaces them by
 // plain loops, which is how this file is tested on machines without AMX (make amx).
-#include <immintrin.h>
-
 #include <cstring>
 
 #include "kernels_half.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define INLINE_LAMBDA __attribute__((always_inline))
-#define LAMINA_VBYTES 64
-#define LAMINA_MR 14
-#define LAMINA_NV 2
-#define LAMINA_KEEP(x) asm("" : "+v"(x))
+#include "registers_avx512.h"
 
 namespace lamina {
 namespace isa_amx {
@@ -145,7 +137,6 @@ INLINE void block_product(const HalfProduct& a, const Bf16* w, const float* bias
 template <class Piece>
 INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
   alignas(64) float scratch[2][1024];
-  constexpr int n_pieces = 10;  // kPieces of kernels_half_impl.h
   const float* waiting = nullptr;
   int waiting_p = 0, waiting_row = 0, turn = 0;
   for (int p = 0; p * 32 < a.columns; ++p)
@@ -154,7 +145,7 @@ INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
       int done = 0;
       auto meanwhile = [&](int panels) INLINE_LAMBDA {
         if (!waiting) return;
-        const int until = n_pieces * panels / a.n_panels;
+        const int until = kHalfPieces * panels / a.n_panels;
         for (; done < until; ++done) piece(waiting, waiting_p, waiting_row, done);
       };
       const Bf16* w = a.w + p * a.w_stride;
@@ -172,7 +163,7 @@ INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
       waiting = sums, waiting_p = p, waiting_row = row0;
     }
   if (waiting)
-    for (int i = 0; i < n_pieces; ++i) piece(waiting, waiting_p, waiting_row, i);
+    for (int i = 0; i < kHalfPieces; ++i) piece(waiting, waiting_p, waiting_row, i);
 }
 
 #include "kernels_half_impl.h"

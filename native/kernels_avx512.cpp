@@ -1,14 +1,6 @@
 // 64-byte vectors, 32 registers: a 14 x 2 tile holds 28 sums, two weight loads and the broadcast.
-#include <immintrin.h>
-
 #include "kernels.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define INLINE_LAMBDA __attribute__((always_inline))
-#define LAMINA_VBYTES 64
-#define LAMINA_MR 14
-#define LAMINA_NV 2
-#define LAMINA_KEEP(x) asm("" : "+v"(x))
+#include "registers_avx512.h"
 
 namespace lamina {
 namespace isa_avx512 {

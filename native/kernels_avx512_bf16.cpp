@@ -1,15 +1,7 @@
 // Products in bfloat16 on AVX-512-BF16: one instruction multiplies 32 pairs and adds them in
 // float32. Register tiles of 8 rows x 32 columns: 16 sums, two weight loads, one broadcast.
-#include <immintrin.h>
-
 #include "kernels_half.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define INLINE_LAMBDA __attribute__((always_inline))
-#define LAMINA_VBYTES 64
-#define LAMINA_MR 14
-#define LAMINA_NV 2
-#define LAMINA_KEEP(x) asm("" : "+v"(x))
+#include "registers_avx512.h"
 
 namespace lamina {
 namespace isa_avx512_bf16 {
@@ -62,7 +54,6 @@ INLINE void eight_rows(const HalfProduct& a, const Bf16* w, const float* bias, i
 
 template <class Piece>
 INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
-  constexpr int n_pieces = 10;  // kPieces of kernels_half_impl.h
   alignas(64) float sums[1024] = {};
   for (int p = 0; p * 32 < a.columns; ++p) {
     const bool narrow = a.columns - p * 32 <= 16;
@@ -77,7 +68,7 @@ INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
         narrow ? eight_rows<1>(a, w, from, row0 + row, to)
                : eight_rows<2>(a, w, from, row0 + row, to);
       }
-      for (int i = 0; i < n_pieces; ++i) piece(sums, p, row0, i);
+      for (int i = 0; i < kHalfPieces; ++i) piece(sums, p, row0, i);
     }
   }
 }

@@ -18,6 +18,7 @@ namespace lamina {
 using Bf16 = uint16_t;  // the upper half of a float32's bits
 inline constexpr int kHalfRows = 32;
 inline constexpr int kHalfPanel = 32;
+inline constexpr int kHalfPieces = 10;        // in which a block's sums become results
 inline constexpr ptrdiff_t kHalfTile = 1024;  // elements of a weight tile
 
 // Y = X W for all output panels of a layer (or of one source's share of a layer's input).

@@ -2,8 +2,8 @@
 // block product, all_blocks, and says whether `turned` is transposed (kTurnTransposes).
 //
 // A block is 32 x 32 float32 sums, kept as four 16 x 16 tiles [row half][column half]. What becomes
-// of it (activation, rounding, the forms that later products want) is done in kPieces pieces, so
-// that AMX can do them between the products of the next block.
+// of it (activation, rounding, the forms that later products want) is done in kHalfPieces pieces,
+// so that AMX can do them between the products of the next block.
 
 typedef uint16_t Half __attribute__((vector_size(64)));
 typedef int16_t SignedHalf __attribute__((vector_size(64)));
@@ -11,8 +11,7 @@ typedef int16_t SignedHalf __attribute__((vector_size(64)));
 typedef uint16_t HalfInMemory __attribute__((vector_size(64), may_alias));
 typedef float PairsInMemory __attribute__((vector_size(64), may_alias));
 
-constexpr int kRowPieces = 8;  // four rows each
-constexpr int kPieces = kRowPieces + 2;
+constexpr int kRowPieces = kHalfPieces - 2;  // four rows each; the last two transpose
 constexpr ptrdiff_t kBlock = static_cast<ptrdiff_t>(kHalfRows) * kHalfPanel;
 
 INLINE Half load_half(const Bf16* p) { return *reinterpret_cast<const HalfInMemory*>(p); }

@@ -302,16 +302,10 @@ class BatchEnsemble:
             The parts are not those of an ensemble, or do not belong together.
         """
         checked = BatchEnsembleSpec.from_json(spec)
-        got = {name: str(array.dtype) for name, array in arrays.items()}
-        if got != {"theta": checked.dtype}:
-            raise SpecError(
-                f"BatchEnsemble: expected one array, theta of {checked.dtype}, got {got}. "
-                "Save the ensemble again."
-            )
+        theta = modelfile.theta_alone(arrays, checked.dtype, "BatchEnsemble")
         model = cls.__new__(cls)
         model._hold(
-            checked,
-            finite_copy(arrays["theta"], (checked.n_params,), "theta", np.dtype(checked.dtype)),
+            checked, finite_copy(theta, (checked.n_params,), "theta", np.dtype(checked.dtype))
         )
         return model
 

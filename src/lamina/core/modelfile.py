@@ -27,7 +27,7 @@ import math
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
@@ -36,7 +36,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from lamina.core.errors import ModelFileError
+from lamina.core.errors import ModelFileError, SpecError
 
 FORMAT_VERSION: Final = 1
 
@@ -291,6 +291,22 @@ def read(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any], dict[str, n
         raise ModelFileError(
             f"{where}: expected a readable file, got: {reason}. Check the path and permissions."
         ) from error
+
+
+def theta_alone(arrays: Mapping[str, npt.NDArray[Any]], dtype: str, where: str) -> npt.NDArray[Any]:
+    """Return the one array of a file that holds nothing but theta, of `dtype`.
+
+    Raises
+    ------
+    SpecError
+        There are others, or it is of another type.
+    """
+    got = {name: str(array.dtype) for name, array in arrays.items()}
+    if got != {"theta": dtype}:
+        raise SpecError(
+            f"{where}: expected one array, theta of {dtype}, got {got}. Save the model again."
+        )
+    return arrays["theta"]
 
 
 def _read_open_file(

@@ -473,13 +473,7 @@ class Network(Differentiable):
             The parts are not those of a network, or do not belong together.
         """
         checked = NetworkSpec.from_json(spec)
-        got = {name: str(array.dtype) for name, array in arrays.items()}
-        if got != {"theta": checked.dtype}:
-            raise SpecError(
-                f"Network: expected one array, theta of {checked.dtype}, got {got}. "
-                "Save the network again."
-            )
-        return cls.from_spec(checked, arrays["theta"])
+        return cls.from_spec(checked, modelfile.theta_alone(arrays, checked.dtype, "Network"))
 
     def __getstate__(self) -> tuple[dict[str, Any], Array]:
         return self._spec.to_json(), self._theta

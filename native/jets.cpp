@@ -65,8 +65,8 @@ void Jets<T>::load(const T* x, const int32_t* index, int rows, int first, const 
   const ptrdiff_t count = static_cast<ptrdiff_t>(rows) * P;
   a.kernels->gather(x, a.d_in, index, rows, value, stride);
   if (along) return a.kernels->gather(along, a.d_in, nullptr, rows, value + count, stride);
-  if (rows == loaded_rows_ && first == loaded_first_) return;
-  loaded_rows_ = rows, loaded_first_ = first;
+  if (rows == loaded_rows_) return;  // `first` never changes in the life of these buffers
+  loaded_rows_ = rows;
   for (int p = 0; p < panels_of(a.d_in, P); ++p)
     std::fill_n(value + p * stride + count, count * (streams - 1), T(0));
   for (int j = 0; j < n_tangents; ++j)

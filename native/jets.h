@@ -57,7 +57,7 @@ struct Jets {
   int d_out() const { return a.dims.back(); }
 
  private:
-  int loaded_rows_ = -1, loaded_first_ = -1;  // unit vectors that stand in h[0]
+  int loaded_rows_ = -1;  // unit vectors that stand in h[0]
   void output_forward(int rows);
   void output_backward(int rows, T* bias_gradient);
   void softmax_forward(int rows);

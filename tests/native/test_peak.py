@@ -51,10 +51,12 @@ def test_no_product_of_matrices_beats_the_peak():
 
 @pytest.mark.parametrize("unit", _native.half_isas())
 def test_the_bfloat16_peak_is_above_float32s(unit):
+    # AVX-512-BF16 multiplies two numbers where float32 multiplies one, AMX sixteen.
+    most = {"avx512_bf16": 2.6, "amx": 40.0}[unit]
     before = _native.half_isa()
     _native.set_half_isa(unit)
     try:
-        assert best("bfloat16") > 1.5 * best("float32")
+        assert 1.5 < best("bfloat16") / best("float32") < most
     finally:
         _native.set_half_isa(before)
 

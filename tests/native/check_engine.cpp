@@ -94,13 +94,14 @@ void training_learns(Optimizer optimizer) {
     for (int c = 0; c < 3; ++c) y[i * 3 + c] = x[i * 7 + c] * x[i * 7 + 3];
   model.set_parameters(theta.data());
   const bool adam = optimizer == Optimizer::kAdam;
-  Run<T> run(model,
-             {{kSquared, {}}, optimizer, 0.9, 0.999, 1e-8, false, true, 0, 0, false, batch, 1, 2});
+  Run<T> run(
+      model,
+      {{kSquared, {}}, optimizer, 0.9, 0.999, 1e-8, false, true, 0, 0, false, 1, batch, 1, 2});
   const std::vector<double> lr(n_epochs * n / batch, adam ? 0.01 : 0.02);
   std::vector<double> losses(n_epochs);
   const Rows<T> rows{n, x.data(), y.data(), nullptr, nullptr, nullptr};
-  const int64_t done = run.epochs({rows, nullptr, true, 0, n_epochs, lr.data(), losses.data(),
-                                   std::numeric_limits<double>::infinity()},
+  const int64_t done = run.epochs({rows, nullptr, nullptr, true, 0, n_epochs, lr.data(),
+                                   losses.data(), std::numeric_limits<double>::infinity()},
                                   nullptr);
   expect(done == n_epochs && losses.back() < 0.1 * losses.front(), "training learns",
          losses.back());

@@ -68,9 +68,11 @@ using LayerTuple = std::tuple<int, std::string, std::vector<int>, bool, double>;
 // kind, whole numbers and real numbers, as core/encodings.py lists them.
 using EncodingTuple = std::tuple<std::string, std::vector<int64_t>, std::vector<double>>;
 
+constexpr int64_t kMostEntries = int64_t{1} << 28, kMostColumns = 1 << 20;
+
 EncodingSpec make_grid(int d_in, const std::vector<int64_t>& whole,
                        const std::vector<double>& real) {
-  constexpr int64_t kMostEntries = int64_t{1} << 28, kMostCells = int64_t{1} << 22;
+  constexpr int64_t kMostCells = int64_t{1} << 22;
   require(d_in <= 3, "a grid takes 1 to 3 coordinates");
   require(whole.size() >= 6 && whole.size() % 4 == 2, "a grid needs four numbers a level");
   require(real.size() == 2 && real[0] < real[1], "a grid needs rising bounds");
@@ -100,9 +102,37 @@ EncodingSpec make_grid(int d_in, const std::vector<int64_t>& whole,
   return e;
 }
 
+// Levels that read one coordinate each: axis, entries, cells (0 for categories), categories.
+EncodingSpec make_columns(int d_in, const std::vector<int64_t>& whole,
+                          const std::vector<double>& real) {
+  constexpr int64_t kMost = int64_t{1} << 20;  // cells or categories: a float32 still tells them
+  require(whole.size() >= 5 && whole.size() % 4 == 1, "columns need four numbers a level");
+  require(real.empty(), "columns have no real numbers");
+  require(whole[0] >= 1 && whole[0] <= 4, "a level has 1 to 4 features");
+  EncodingSpec e;
+  e.kind = EncodingKind::kGrid;
+  e.features = static_cast<int>(whole[0]);
+  for (size_t i = 1; i < whole.size(); i += 4) {
+    const int64_t axis = whole[i], entries = whole[i + 1], cells = whole[i + 2],
+                  categories = whole[i + 3];
+    require(axis >= 0 && axis < d_in, "a level reads a column that exists");
+    require(cells >= 0 && cells <= kMost && categories >= 0 && categories <= kMost &&
+                (cells > 0) != (categories > 0),
+            "a level has cells or categories, not too many");
+    const int64_t resolution = std::max<int64_t>(cells > 0 ? cells : categories - 1, 1);
+    require(entries > resolution && entries <= kMostEntries && entries % kTableGroup == 0,
+            "a level's size is out of range");
+    e.levels.push_back({static_cast<int>(resolution), entries, false, false, static_cast<int>(axis),
+                        static_cast<int>(categories)});
+  }
+  require(e.levels.size() * e.features <= static_cast<size_t>(kMostColumns),
+          "an encoding's width is out of range");
+  e.width = e.features * static_cast<int>(e.levels.size());
+  return e;
+}
+
 EncodingSpec make_wave(int d_in, bool blob, const std::vector<int64_t>& whole,
                        const std::vector<double>& real) {
-  constexpr int64_t kMostColumns = 1 << 20;
   require(whole.size() >= 2, "a wave needs its width");
   require(whole[0] >= 1 && whole[0] <= kMostColumns, "an encoding's width is out of range");
   EncodingSpec e;
@@ -129,6 +159,7 @@ EncodingSpec make_encoding(int d_in, const std::optional<EncodingTuple>& encodin
   require(std::all_of(real.begin(), real.end(), [](double v) { return std::isfinite(v); }),
           "an encoding's numbers must be finite");
   if (kind == "grid") return make_grid(d_in, whole, real);
+  if (kind == "columns") return make_columns(d_in, whole, real);
   require(kind == "sinusoid" || kind == "blob", "unknown encoding");
   return make_wave(d_in, kind == "blob", whole, real);
 }

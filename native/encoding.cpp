@@ -33,28 +33,33 @@ template <class T>
 void Encoding<T>::make_levels(const EncodingSpec& spec) {
   features_ = spec.features;
   low_ = static_cast<T>(spec.low);
-  scale_ = static_cast<T>(1 / (spec.high - spec.low));
+  scale_.assign(d_, static_cast<T>(1 / (spec.high - spec.low)));
   int64_t entries = 0;
   for (const GridLevelSpec& s : spec.levels) {
-    Level level{static_cast<ptrdiff_t>(entries) * features_, s.entries, {}};
+    Level level{static_cast<ptrdiff_t>(entries) * features_, s.entries, s.axis, {}};
     GridArgs<T>& a = level.args;
-    a.d = d_;
+    a.d = s.axis < 0 ? d_ : 1;
+    a.nearest = s.categories > 0;
+    // Category x_j lies at u = x_j / (k - 1); a single one everywhere.
+    if (a.nearest)
+      scale_[s.axis] = s.categories > 1 ? T(1) / static_cast<T>(s.categories - 1) : T(0);
     a.features = features_;
     a.resolution = s.resolution;
     a.hashed = s.hashed;
     const uint32_t primes[3] = {1u, 2654435761u, 805459861u};  // Mueller et al. 2022, eq. 4
     uint32_t step = 1;
-    for (int j = 0; j < d_; ++j, step *= static_cast<uint32_t>(s.resolution) + 1)
+    for (int j = 0; j < a.d; ++j, step *= static_cast<uint32_t>(s.resolution) + 1)
       a.factor[j] = s.hashed ? primes[j] : step;
     a.mask = s.wraps ? static_cast<uint32_t>(s.entries - 1) : ~0u;
     a.smooth = spec.smooth;
     a.prefetch = static_cast<size_t>(s.entries) * features_ * sizeof(T) > kFirstCache;
-    a.scale = scale_;
+    a.scale = scale_[std::max(s.axis, 0)];
+    a.x_stride = d_;
+    flops_ += 8 << a.d;  // as long as so many multiplications
     entries += s.entries;
     levels_.push_back(level);
   }
   table_ = Aligned<T>(static_cast<size_t>(entries) * features_);
-  flops_ = static_cast<double>(levels_.size()) * (8 << d_);  // as long as so many multiplications
 }
 
 template <class T>
@@ -80,10 +85,17 @@ void Encoding<T>::make_wave(const EncodingSpec& spec) {
 template <class T>
 GridArgs<T> Encoding<T>::at(int level, const T* u, ptrdiff_t u_stride, int rows) const {
   GridArgs<T> a = levels_[level].args;
-  a.u = u;
+  a.u = u + std::max(levels_[level].axis, 0) * u_stride;
   a.u_stride = u_stride;
   a.rows = rows;
   return a;
+}
+// The derivative that a level's kernel takes, which counts the coordinates the level reads.
+template <class T>
+int Encoding<T>::inner_derivative(int level, int derivative) const {
+  const int axis = levels_[level].axis;
+  if (axis < 0 || derivative < 0) return derivative;
+  return derivative == axis ? 0 : kElsewhere;
 }
 template <class T>
 WaveArgs<T> Encoding<T>::wave(const T* raw, int row0, int rows) const {
@@ -110,7 +122,7 @@ void Encoding<T>::load(const T* x, const int32_t* index, int rows, T* raw, int c
       __builtin_prefetch(x + static_cast<ptrdiff_t>(index[r + kAhead]) * d_);
     const T* from = x + (index ? index[r] : static_cast<ptrdiff_t>(r)) * d_;
     if (grid())
-      for (int j = 0; j < d_; ++j) to[j * axis_step] = (from[j] - low_) * scale_;
+      for (int j = 0; j < d_; ++j) to[j * axis_step] = (from[j] - low_) * scale_[j];
     else
       std::copy_n(from, d_, to);
   }
@@ -124,8 +136,13 @@ void Encoding<T>::derive(int derivative, const T* raw, int capacity, int row0, i
     for (int l = 0; l < n_levels(); ++l) {
       const Columns<T> columns(panels + static_cast<ptrdiff_t>(row) * P, stride, l * features_,
                                features_, P);
-      kernels_->grid_forward(at(l, raw + row0 + row, capacity, std::min(kChunk, rows - row)),
-                             derivative, table() + levels_[l].offset, columns.at, P);
+      const int n = std::min(kChunk, rows - row), inner = inner_derivative(l, derivative);
+      if (inner == kElsewhere)
+        for (int f = 0; f < features_; ++f)
+          for (int r = 0; r < n; ++r) columns.at[f][static_cast<ptrdiff_t>(r) * P] = 0;
+      else
+        kernels_->grid_forward(at(l, raw + row0 + row, capacity, n), inner,
+                               table() + levels_[l].offset, columns.at, P);
     }
 }
 
@@ -137,7 +154,7 @@ void Encoding<T>::input_gradient(const T* raw, int capacity, int row0, int rows,
   for (int l = 0; l < n_levels(); ++l) {
     const Columns<const T> columns(g, stride, l * features_, features_, P);
     kernels_->grid_input(at(l, raw + row0, capacity, rows), table() + levels_[l].offset, columns.at,
-                         P, grad_x);
+                         P, grad_x + std::max(levels_[l].axis, 0));
   }
 }
 
@@ -180,10 +197,12 @@ void Encoding<T>::keep(const T* raw, int capacity, int row0, int rows, const T* 
 template <class T>
 void Encoding<T>::scatter(int level, int derivative, const KeptRows<T>& kept, int rows, T* gradient,
                           uint8_t* touched) const {
+  const int inner = inner_derivative(level, derivative);
+  if (inner == kElsewhere) return;
   const T* g = kept.g.data() + level * kept.capacity * features_;
   const T* columns[4] = {g, g + 1, g + 2, g + 3};
-  kernels_->grid_scatter(at(level, kept.u.data(), kept.capacity, rows), derivative, columns,
-                         features_, gradient, touched);
+  kernels_->grid_scatter(at(level, kept.u.data(), kept.capacity, rows), inner, columns, features_,
+                         gradient, touched);
 }
 
 template <class T>
@@ -192,7 +211,7 @@ void Encoding<T>::update(int level, const KeptRows<T>& kept, int rows, LevelGrad
   const Level& l = levels_[level];
   // Where the batch reaches most groups anyway, marking them costs more than it saves; and a
   // velocity moves entries that have no gradient.
-  const bool few = (static_cast<int64_t>(rows) << d_) < l.entries;
+  const bool few = (static_cast<int64_t>(rows) << l.args.d) < l.entries;
   const bool all = !few || (!adam && c.beta_1 != 0);
   uint8_t* touched = all ? nullptr : own.touched.data();
   scatter(level, -1, kept, rows, own.gradient.data(), touched);

@@ -78,12 +78,15 @@ class Encoding {
   struct Level {
     ptrdiff_t offset;  // of its first entry in the table, in elements
     int64_t entries;
+    int axis;  // the one coordinate it reads, or -1
     GridArgs<T> args;
   };
   void derive(int derivative, const T* raw, int capacity, int row0, int rows, T* panels,
               ptrdiff_t stride) const;
   void make_levels(const EncodingSpec& spec);
   void make_wave(const EncodingSpec& spec);
+  static constexpr int kElsewhere = -2;  // by a coordinate that the level does not read
+  int inner_derivative(int level, int derivative) const;
   GridArgs<T> at(int level, const T* u, ptrdiff_t u_stride, int rows) const;
   WaveArgs<T> wave(const T* raw, int row0, int rows) const;
   bool grid() const { return !levels_.empty(); }
@@ -91,7 +94,8 @@ class Encoding {
   const Kernels<T>* kernels_;
   int d_, width_, features_ = 0;
   double flops_ = 0;
-  T low_ = 0, scale_ = 1;  // u = (x - low) * scale
+  T low_ = 0;
+  std::vector<T> scale_;  // u_j = (x_j - low) * scale_j
   std::vector<Level> levels_;
   Aligned<T> table_;
   Wave wave_ = kSinusoid;

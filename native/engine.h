@@ -30,12 +30,14 @@ struct GridLevelSpec {
   int resolution;   // cells along an axis
   int64_t entries;  // a multiple of kTableGroup; a power of two if indices wrap
   bool hashed, wraps;
+  int axis = -1;       // the one coordinate it reads, or all of them
+  int categories = 0;  // so many vectors and nothing between them; 0: interpolated
 };
 // What h_0 is; encoding.h computes it.
 struct EncodingSpec {
   EncodingKind kind = EncodingKind::kNone;
   int width = 0;  // d_0
-  // grids: d_in <= 3
+  // grids: d_in <= 3 unless every level reads one coordinate
   int features = 0;
   bool smooth = false;
   double low = 0, high = 1;

@@ -140,10 +140,12 @@ struct GridArgs {
   bool hashed;         // terms are joined by exclusive or, else by addition
   uint32_t mask;       // index & mask is the entry
   bool smooth;         // weights by smoothstep, else linear
+  bool nearest;        // one corner has all the weight
   bool prefetch;       // the level is larger than the first cache
   T scale;             // d u / d x
   const T* u;          // coordinates, [axis][u_stride], clamped to [0, 1] here
   ptrdiff_t u_stride;
+  ptrdiff_t x_stride;  // of grad_x
   int rows;
 };
 
@@ -231,7 +233,7 @@ struct Kernels {
   // table_gradient += the transpose of grid_forward on g; touched: one a group of entries, or null.
   void (*grid_scatter)(const GridArgs<T>&, int derivative, const T* const* g, ptrdiff_t stride,
                        T* table_gradient, uint8_t* touched);
-  // grad_x[row][d] += d <g, features> / d x.
+  // grad_x[row * x_stride + d] += d <g, features> / d x.
   void (*grid_input)(const GridArgs<T>&, const T* table, const T* const* g, ptrdiff_t stride,
                      T* grad_x);
   void (*wave_forward)(const WaveArgs<T>&, int derivative, T* panels, ptrdiff_t stride);

@@ -41,6 +41,12 @@ struct Corners {
   alignas(64) T weight[C * L];
 };
 
+// Of numbers from 0 to 2^21; NaN stays.
+template <class T>
+INLINE V<T> nearest_whole(V<T> x) {
+  return (x + Lanes<T>::kMagic) - Lanes<T>::kMagic;
+}
+
 template <class T, int D>
 INLINE void find_corners(const GridArgs<T>& a, int row, int derivative, Corners<T, D>& out) {
   constexpr int C = 1 << D, L = kLanes<T>;
@@ -56,7 +62,8 @@ INLINE void find_corners(const GridArgs<T>& a, int row, int derivative, Corners<
       u = loadu(from);
     else
       for (int i = 0; row + i < a.rows; ++i) u[i] = from[i];
-    const V<T> position = clamp<T>(u, T(0), T(1)) * cells;
+    V<T> position = clamp<T>(u, T(0), T(1)) * cells;
+    if (a.nearest) position = nearest_whole<T>(position);
     const V<T> known = position == position ? position : zero;  // NaN: any cell, weights are NaN
     S<T> cell = __builtin_convertvector(known, S<T>);
     const S<T> last = S<T>{} + (a.resolution - 1);
@@ -66,7 +73,7 @@ INLINE void find_corners(const GridArgs<T>& a, int row, int derivative, Corners<
     term[d][1] = term[d][0] + a.factor[d];
     if (d == derivative) {
       V<T> slope = a.smooth ? T(6) * f * (one - f) : one;
-      slope = slope * (cells * a.scale);
+      slope = slope * (a.nearest ? T(0) : cells * a.scale);
       slope = u < zero ? zero : u > one ? zero : slope;  // constant beyond the bounds
       slope = u == u ? slope : u;
       weight[d][0] = -slope;
@@ -180,7 +187,7 @@ void grid_input_of(const GridArgs<T>& a, const T* table, const T* const* g, ptrd
           for (int f = 0; f < F; ++f) dot += g[f][(row + lane) * stride] * entry[f];
           sum += corners.weight[c * L + lane] * dot;
         }
-        grad_x[static_cast<ptrdiff_t>(row + lane) * D + d] += sum;
+        grad_x[(row + lane) * a.x_stride + d] += sum;
       }
     }
   }

@@ -15,6 +15,7 @@ PUBLIC = [
     "AdamW",
     "BatchEnsemble",
     "BinaryCrossEntropy",
+    "ColumnEmbeddings",
     "CrossEntropy",
     "DataError",
     "DivergenceError",

@@ -26,6 +26,7 @@ _HOME = {
     "Fourier": "lamina.core.encodings",
     "RandomFourier": "lamina.core.encodings",
     "OneBlob": "lamina.core.encodings",
+    "ColumnEmbeddings": "lamina.core.column_embeddings",
     # optimisers and learning-rate schedules
     "AdamW": "lamina.core.optim",
     "Adam": "lamina.core.optim",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from lamina.bridges.torch import from_torch as from_torch
     from lamina.bridges.torch import to_torch as to_torch
     from lamina.core.batch_ensemble import BatchEnsemble as BatchEnsemble
+    from lamina.core.column_embeddings import ColumnEmbeddings as ColumnEmbeddings
     from lamina.core.derivative_losses import Eikonal as Eikonal
     from lamina.core.derivative_losses import Sobolev as Sobolev
     from lamina.core.encodings import Fourier as Fourier

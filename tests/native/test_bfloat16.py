@@ -226,6 +226,7 @@ ENCODINGS = [
     lamina.Fourier(6),
     lamina.RandomFourier(32, 2.0),
     lamina.OneBlob(16),
+    lamina.ColumnEmbeddings((6, -4), 8),
 ]
 
 

@@ -1,7 +1,7 @@
 """The slow twin of the encodings: h_0 = encode(x) and its derivatives, in float64 NumPy.
 
 Every function takes x (n, d_in) and returns arrays with a row for each of x's; the table is the
-grid's (n_entries, n_features), and anything for the other encodings.
+grid's or the columns', and anything for the other encodings.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.core.column_embeddings import ColumnEmbeddings
 from lamina.core.encodings import Encoding, Fourier, HashGrid, Level, OneBlob
 from lamina.core.functions import Float64
 
@@ -48,12 +49,18 @@ def backward(
     grad_x : ndarray, shape (n, d_in)
     """
     grad_x = [(grad_h * tangent(encoding, table, x, j)).sum(axis=1) for j in range(x.shape[1])]
-    grad_table = np.zeros(encoding.table_shape(x.shape[1]))
+    grad_table: Float64 = np.zeros(encoding.table_shape(x.shape[1]))
     if isinstance(encoding, HashGrid):
         for k, (first, level) in enumerate(_placed(encoding, x.shape[1])):
             columns = slice(k * encoding.n_features, (k + 1) * encoding.n_features)
             for entry, weight in _corners(encoding, level, x, None):
                 np.add.at(grad_table, first + entry, weight[:, np.newaxis] * grad_h[:, columns])
+    elif isinstance(encoding, ColumnEmbeddings):
+        f = encoding.n_features
+        matrices = [_basis(encoding, x, k, None) for k in range(x.shape[1])]
+        grad_table = encoding.pack(
+            [basis.T @ grad_h[:, k * f : (k + 1) * f] for k, basis in enumerate(matrices)]
+        )
     return grad_table, np.stack(grad_x, axis=1)
 
 
@@ -68,6 +75,11 @@ def _derive(encoding: Encoding, table: Float64, x: Float64, j: int | None) -> Fl
             for first, level in _placed(encoding, x.shape[1])
         ]
         return np.concatenate(parts, axis=1)
+    if isinstance(encoding, ColumnEmbeddings):
+        columns = range(x.shape[1])
+        return np.concatenate(
+            [_basis(encoding, x, k, j) @ encoding.embedding(table, k) for k in columns], axis=1
+        )
     n, d_in = x.shape
     one = np.zeros((n, d_in)) if j is None else np.tile(np.arange(d_in) == j, (n, 1))  # d x / d x_j
     if isinstance(encoding, Fourier):
@@ -93,6 +105,22 @@ def _derive(encoding: Encoding, table: Float64, x: Float64, j: int | None) -> Fl
         return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     slope = 2.0 * math.pi * matrix[:, j]
     return np.concatenate([-slope * np.sin(angle), slope * np.cos(angle)], axis=1)
+
+
+def _basis(encoding: ColumnEmbeddings, x: Float64, k: int, j: int | None) -> Float64:
+    """Weights (n, n_vectors) of column k's vectors; with j, their derivatives by x_j.
+
+    Hat functions around the knots, or the nearest category's indicator.
+    """
+    cells, knots = encoding.cells[k], np.arange(encoding.n_vectors(k))
+    if cells < 0:
+        chosen = np.rint(np.clip(x[:, k], 0, knots[-1]))[:, np.newaxis] == knots
+        return (chosen * 1.0 if j is None else np.zeros(chosen.shape)) + 0.0 * x[:, k, np.newaxis]
+    away = np.clip(x[:, k], 0, 1)[:, np.newaxis] * cells - knots  # (n, n_vectors)
+    if j is None:
+        return np.asarray(np.maximum(1 - np.abs(away), 0))
+    inside = ((x[:, k] >= 0) & (x[:, k] <= 1) & (j == k))[:, np.newaxis]
+    return np.where(inside & (np.abs(away) < 1), -cells * np.sign(away), 0.0)
 
 
 def _placed(encoding: HashGrid, d_in: int) -> Iterator[tuple[int, Level]]:

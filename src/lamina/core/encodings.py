@@ -1,8 +1,8 @@
 """Encodings: what a network's first layer reads in place of raw coordinates.
 
 An encoding is a frozen configuration; `encode` (core/encode.py) is what it computes, and the engine
-computes the same. Only a grid has parameters, its table, which ends theta; entry e of feature f
-is ``table[e, f]``, level after level.
+computes the same. Only grids and column embeddings have parameters, a table, which ends theta;
+entry e of feature f is ``table[e, f]``, level after level.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from lamina.core.checks import check_choice, check_count, check_number, resolve_rng
+from lamina.core.column_embeddings import MOST_COLUMNS, TABLE_GROUP, ColumnEmbeddings
 from lamina.core.errors import SpecError
 
 Native = tuple[str, list[int], list[float]]
@@ -22,9 +23,7 @@ Native = tuple[str, list[int], list[float]]
 MOST_LEVELS: Final = 64
 MOST_ENTRIES: Final = 2**28  # of one level
 MOST_CELLS: Final = 2**22  # along an axis: float32 then still has 2 bits inside a cell
-MOST_COLUMNS: Final = 2**20
 MOST_MATRIX: Final = 2**16  # numbers: a model file holds the matrix in its header
-TABLE_GROUP: Final = 16  # a level's size is a multiple: the engine's steps go by so many entries
 TABLE_INIT: Final = 1e-4  # Müller et al. 2022, section 3: entries start on U(-1e-4, 1e-4)
 
 
@@ -395,10 +394,10 @@ class OneBlob(_WithoutTable):
         return "blob", [self.d_out(d_in), 0, *axis], [-step] * self.d_out(d_in) + offset
 
 
-Encoding = HashGrid | Fourier | RandomFourier | OneBlob
+Encoding = HashGrid | Fourier | RandomFourier | OneBlob | ColumnEmbeddings
 
 ENCODINGS: Final[dict[str, type[Encoding]]] = {
-    kind.NAME: kind for kind in (HashGrid, Fourier, RandomFourier, OneBlob)
+    kind.NAME: kind for kind in (HashGrid, Fourier, RandomFourier, OneBlob, ColumnEmbeddings)
 }
 
 
@@ -442,8 +441,9 @@ def from_json(data: object) -> Encoding | None:
             "Save the network again."
         )
     values: dict[str, Any] = {key: value for key, value in data.items() if key != "name"}
-    if isinstance(values.get("bounds"), list):
-        values["bounds"] = tuple(values["bounds"])
+    for key in ("bounds", "cells"):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
     return kind(**values)
 
 
@@ -453,8 +453,9 @@ def check_encoding(encoding: object, d_in: int) -> Encoding | None:
         return None
     if not isinstance(encoding, Encoding):
         raise SpecError(
-            f"Network: expected encoding to be None or a HashGrid, Fourier, RandomFourier or "
-            f"OneBlob, got {encoding!r}. Pass an object such as lamina.HashGrid()."
+            "Network: expected encoding to be None or a HashGrid, Fourier, RandomFourier, "
+            f"OneBlob or ColumnEmbeddings, got {encoding!r}. "
+            "Pass an object such as lamina.HashGrid()."
         )
     return encoding.bind(d_in)
 

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina.core.checks import check_choice, resolve_rng
+from lamina.core.column_embeddings import ColumnEmbeddings
 from lamina.core.encodings import TABLE_INIT
 from lamina.core.functions import Float64
 from lamina.core.spec import NetworkSpec
 
+KNOT_NOISE: Final = 0.01  # of column embeddings' knots
+CATEGORY_INIT: Final = 0.3
 OMEGA_0: Final = 30.0  # Sitzmann 2020, arXiv:2006.09661, section 3.2
 
 
@@ -118,6 +121,34 @@ def siren_last(rng: np.random.Generator, d_out: int, fan_in: int) -> Float64:
     return siren(rng, d_out, fan_in) / OMEGA_0
 
 
+def columns(rng: np.random.Generator, encoding: ColumnEmbeddings) -> Float64:
+    """Draw the first table of column embeddings.
+
+    A numeric column starts as ramps, ``a sqrt(12) (u - 1/2)`` with a from N(0, 1) for each feature,
+    plus N(0, KNOT_NOISE^2) at each knot: variance 1 where u is uniform. Categories are
+    N(0, CATEGORY_INIT^2), so that those with few rows are near the mean.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    encoding : ColumnEmbeddings
+
+    Returns
+    -------
+    ndarray, of the table's shape
+    """
+    embeddings = []
+    for j, cells in enumerate(encoding.cells):
+        shape = encoding.n_vectors(j), encoding.n_features
+        if cells < 0:
+            embeddings.append(rng.normal(0.0, CATEGORY_INIT, shape))
+        else:
+            ramp = math.sqrt(12.0) * (np.linspace(0.0, 1.0, shape[0]) - 0.5)
+            slope = rng.normal(size=shape[1])
+            embeddings.append(np.outer(ramp, slope) + rng.normal(0.0, KNOT_NOISE, shape))
+    return encoding.pack(embeddings)
+
+
 Scheme = Callable[[np.random.Generator, int, int], Float64]
 
 SCHEMES: Final[dict[str, Scheme]] = {
@@ -171,7 +202,8 @@ def initialize(spec: NetworkSpec, rng: object = None, scheme: str | None = None)
     -----
     Biases are zero, except in siren layers: there ±OMEGA_0 / sqrt(fan_in) uniform in hidden
     layers and ±1 / sqrt(fan_in) in the output layer, as in the paper's program, so that the
-    phases of the sines differ. A hash grid's entries are U(±1e-4).
+    phases of the sines differ. A hash grid's entries are U(±1e-4), a table's columns as `columns`
+    draws them.
 
     Examples
     --------
@@ -195,7 +227,10 @@ def initialize(spec: NetworkSpec, rng: object = None, scheme: str | None = None)
             theta[bias] = generator.uniform(-bound, bound, d_l)
         theta[weight] = draw(generator, d_l, fan_in).ravel()
     table = theta[spec.table_slice]
-    table[:] = generator.uniform(-TABLE_INIT, TABLE_INIT, table.size)
+    if isinstance(spec.encoding, ColumnEmbeddings):
+        table[:] = columns(generator, spec.encoding).ravel()
+    else:
+        table[:] = generator.uniform(-TABLE_INIT, TABLE_INIT, table.size)
     return theta.astype(spec.dtype)
 
 

@@ -99,9 +99,10 @@ class Network(Differentiable):
     dropout : float in [0, 1), default 0.0
         The share of hidden units left out at random in each training step; 0.1 to 0.5 against
         overfitting.
-    encoding : HashGrid, Fourier, RandomFourier or OneBlob, optional
-        What the first layer reads instead of x, such as ``lamina.HashGrid()``: for fields, whose
-        inputs are few coordinates and whose values change over short distances.
+    encoding : HashGrid, Fourier, RandomFourier, OneBlob or ColumnEmbeddings, optional
+        What the first layer reads instead of x: ``lamina.HashGrid()`` for fields, whose inputs are
+        few coordinates and whose values change over short distances; ``lamina.ColumnEmbeddings``
+        for the columns of a table.
     dtype : {"float32", "float64"}, default "float32"
         Of parameters and arithmetic; float64 for finite differences and proofs.
     rng : int or numpy.random.Generator, optional
@@ -239,8 +240,8 @@ class Network(Differentiable):
     def table(self) -> Array | None:
         """The encoding's table (n_entries, n_features), read-only; None if it has none.
 
-        Level after level, ``net.encoding.levels(d_in)`` says how many entries each; assigning
-        copies in.
+        Level after level: ``levels(d_in)`` of a HashGrid says how many entries each, `embedding`
+        of ColumnEmbeddings takes a column out. Assigning copies in.
         """
         entries, _ = self._spec.table_shape
         return (

@@ -48,7 +48,7 @@ class NetworkSpec:
         Add h_{l-1} to the activation of every hidden layer of equal width.
     dropout : float in [0, 1)
         The share of each hidden layer's units dropped in a training step.
-    encoding : HashGrid, Fourier, RandomFourier, OneBlob or None
+    encoding : HashGrid, Fourier, RandomFourier, OneBlob, ColumnEmbeddings or None
         What h_0 is; None: x itself.
     dtype : {"float32", "float64"}
         The type of theta and of the arithmetic.

@@ -141,7 +141,7 @@ def test_fit_repeats_to_the_bit(folder: Path, tmp_path: Path) -> None:
 def test_the_final_score_is_on_rows_that_training_never_saw(folder: Path, tmp_path: Path) -> None:
     from lamina.loading import load
     from lamina.tabular import model
-    from lamina.tabular.table import read_table
+    from lamina.tabular.read import read_table
 
     trained_on: list[set[float]] = []
     fit = model.fit
@@ -211,7 +211,7 @@ def test_predict_from_stdin_in_another_column_order_without_the_target(folder: P
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
 def test_predict_writes_files(name: str, folder: Path, tmp_path: Path) -> None:
-    from lamina.tabular.table import read_table
+    from lamina.tabular.read import read_table
 
     out = tmp_path / name
     args = ("predict", folder / "rich.lamina", folder / "people.csv", "--out", out)

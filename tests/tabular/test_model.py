@@ -14,7 +14,8 @@ from lamina.core.errors import DataError
 from lamina.core.history import EpochReport
 from lamina.tabular import model as module
 from lamina.tabular.model import TableModel, batch_size, fit, most_epochs, split_rows
-from lamina.tabular.table import Column, Table, read_table
+from lamina.tabular.read import read_table
+from lamina.tabular.table import Column, Table
 
 ADULT = Path(__file__).parents[2] / "examples" / "data" / "adult.parquet"
 

@@ -27,7 +27,7 @@ def command(model: str, table: str, as_json: bool) -> None:
     model was fitted on say little.
     """
     opened = open_table_model(model, "evaluate")
-    from lamina.tabular.table import read_table
+    from lamina.tabular.read import read_table
 
     rows = read_table(table, text_columns=opened.text_columns)
     scores, n_left_out = opened.evaluate(rows)

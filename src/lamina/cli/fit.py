@@ -151,7 +151,7 @@ def command(
     check_output(path, "fit", (table,))
     from lamina.cli.progress import TrainingProgress
     from lamina.tabular.model import fit
-    from lamina.tabular.table import read_table
+    from lamina.tabular.read import read_table
 
     rows = _without(read_table(table), drop, target)
     training, test, described_task = _split(rows, target, task, test_size, seed)

@@ -32,7 +32,7 @@ def command(model: str, table: str, out: str | None, as_json: bool) -> None:
     """
     fmt = _format(out, (model, table))
     opened = open_table_model(model, "predict")
-    from lamina.tabular.table import read_table, write_columns
+    from lamina.tabular.read import read_table, write_columns
 
     rows = read_table(table, text_columns=opened.text_columns)
     if as_json and out is None:

@@ -270,6 +270,8 @@ def with_target(table: Table, target: str, where: str) -> tuple[Table, Column]:
             f"{where}: expected target {target!r} to hold numbers, text or booleans, got values "
             "of another kind. Choose another column."
         )
+    if table.n_rows == 0:
+        raise DataError(f"{where}: expected at least one row, the table has none. Add rows.")
     if column.missing.all():
         raise DataError(
             f"{where}: expected values in target {target!r}, every row is missing its own. "

@@ -21,6 +21,7 @@
 #include "encoding.h"
 #include "half.h"
 #include "jets.h"
+#include "order.h"
 #include "threads.h"
 
 namespace lamina {
@@ -30,24 +31,6 @@ constexpr int kMostParts = 64;  // gradients added up at once
 // Rows of x and delta that a tile's gradient streams at a time: 32 KiB, the first cache.
 constexpr int kSplitChunk = 128;
 constexpr int kHalfSplitChunk = 512;
-
-uint64_t splitmix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15ull;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
-// Fisher-Yates with Lemire's multiply-shift (the bias is below 2^-32 a draw); a function of (seed,
-// epoch) alone.
-void shuffled(std::vector<int32_t>& order, uint64_t seed, int64_t epoch) {
-  uint64_t state = splitmix(seed ^ splitmix(static_cast<uint64_t>(epoch)));
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
-  for (size_t i = order.size(); i > 1; --i) {
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;  // xorshift64
-    std::swap(order[i - 1], order[((state >> 32) * i) >> 32]);
-  }
-}
 
 }  // namespace
 
@@ -153,8 +136,8 @@ struct Run<T>::State {
 
   // Phase 1 of one part: rows [begin, end) of the batch.
   void pass(int part, int64_t at_step, const EpochPlan<T>& plan, const LossColumns<T>& loss,
-            const int32_t* order, int64_t first, int begin, int end, double scale, Watch& watch,
-            bool ask) {
+            const int32_t* order, int64_t first, int begin, int end, double scale, NextRows<T> next,
+            Watch& watch, bool ask) {
     Part<T>& own = *parts[part];
     const DropoutKey key{
         splitmix(spec.seed ^ splitmix(static_cast<uint64_t>(at_step) + 0x5bd1e995u))};
@@ -175,14 +158,19 @@ struct Run<T>::State {
       const int32_t* index = order ? order + row : nullptr;
       const T* x = plan.rows.x + (order ? 0 : (first + row) * a.d_in);
       const auto at_row = static_cast<uint64_t>(row);
+      int portions = 4 * (blocks - i);
       if constexpr (std::is_same_v<T, float>)
         if (half) {
           HalfBuffers& b = *half_buffers[slot];
           half->load_rows(b, x, index, at, rows);
+          next.fetch(portions--);
           a.load_targets(b.wide, plan.rows, first + row, index, at, rows, loss.repeat);
           half->forward_rows(b, at, rows, &key, at_row);
+          next.fetch(portions--);
           own.loss += a.loss_rows(b.wide, own, at, rows, loss, plan.rows, scale, true);
+          next.fetch(portions--);
           half->backward_rows(b, own, at, rows, !split, i > 0);
+          next.fetch(portions--);
           if (table)
             a.encoding->keep(b.wide.raw.data(), b.capacity, at, rows,
                              b.wide.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride,
@@ -191,10 +179,14 @@ struct Run<T>::State {
       if (!half) {
         Buffers<T>& b = *buffers[slot];
         a.load_rows(b, x, index, at, rows);
+        next.fetch(portions--);
         a.load_targets(b, plan.rows, first + row, index, at, rows, loss.repeat);
         a.forward_rows(b, own, at, rows, &key, at_row);
+        next.fetch(portions--);
         own.loss += a.loss_rows(b, own, at, rows, loss, plan.rows, scale, true);
+        next.fetch(portions--);
         a.backward_rows(b, own, at, rows, table, !split, i > 0);
+        next.fetch(portions--);
         if (table)
           a.encoding->keep(b.raw.data(), b.capacity, at, rows,
                            b.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride, kept, row);
@@ -365,10 +357,11 @@ struct Run<T>::Epochs {
         weight(static_cast<size_t>(n_batches)) {}
 
   void prepare(int64_t epoch) {
+    constexpr int64_t kAhead = 32;  // rows, whose weights are under way from memory
     if (plan.order)
       for (int64_t i = 0; i < n; ++i) order[i] = static_cast<int32_t>(plan.order[epoch * n + i]);
     else if (plan.shuffle)
-      shuffled(order, s.spec.seed, plan.first_epoch + epoch);
+      shuffled(order.data(), n, s.spec.seed, plan.first_epoch + epoch);
     else
       std::iota(order.begin(), order.end(), 0);
     if (plan.subset)
@@ -378,8 +371,10 @@ struct Run<T>::Epochs {
       weight[k] = static_cast<double>(end - first);
       if (!plan.rows.row_weight) continue;
       weight[k] = 0;
-      for (int64_t i = first; i < end; ++i)
+      for (int64_t i = first; i < end; ++i) {
+        if (ordered) __builtin_prefetch(&plan.rows.row_weight[order[std::min(n - 1, i + kAhead)]]);
         weight[k] += static_cast<double>(plan.rows.row_weight[ordered ? order[i] : i]);
+      }
     }
   }
 
@@ -401,8 +396,18 @@ struct Run<T>::Epochs {
       const double lr = plan.lr[b.epoch * n_batches + b.index];
       return s.update(part, b.rows, s.coefficients(first_step + k, lr, l2_of(b)));
     }
+    const int begin = s.first_row(b.rows, part), end = s.first_row(b.rows, part + 1);
     s.pass(part, first_step + k, plan, loss, ordered ? order.data() + b.first : nullptr, b.first,
-           s.first_row(b.rows, part), s.first_row(b.rows, part + 1), b.scale, watch, ask);
+           begin, end, b.scale, next_rows(b, part), watch, ask);
+  }
+
+  // What this part will read after batch b; rows that come as they lie the processor foresees.
+  NextRows<T> next_rows(const Batch& b, int part) const {
+    const int64_t first = b.first + b.rows;
+    const auto rows = static_cast<int>(ordered ? std::min(batch_size, n - first) : 0);
+    const int begin = s.first_row(rows, part), end = s.first_row(rows, part + 1);
+    return {s.a, plan.rows, loss.repeat, rows ? order.data() + first + begin : nullptr,
+            end - begin};
   }
 
   // Alone between two phases; returns whether there is another.

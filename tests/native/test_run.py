@@ -148,6 +148,32 @@ def test_shuffled_epochs_visit_every_row_once_and_differ():
     assert len(set(seen)) == 3, "each epoch has its own order"
 
 
+@pytest.mark.parametrize("n", [1, 2, 1000, (1 << 20) + 3])
+def test_an_epoch_visits_rows_in_the_slow_twins_order(n):
+    spec = NetworkSpec.create(1, (), 1, dtype="float64")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(n, 1)), rng.normal(size=(n, 1))
+    order = reference.epoch_order(n, seed=2**64 - 5, epoch=3)
+    assert np.array_equal(np.sort(order), np.arange(n))
+    lr = np.full(-(-n // 64), 0.05)
+    thetas = []
+    for given in (None, order[np.newaxis].astype(np.int64)):
+        engine = Engine(spec)
+        engine.set_parameters(np.zeros(2))
+        run = Run(engine, SquaredError(), "sgd", {}, batch_size=min(n, 64), seed=2**64 - 5)
+        run.epochs(x, y, lr, first_epoch=3, n_epochs=1, order=given)
+        thetas.append(engine.get_parameters())
+    assert np.array_equal(*thetas), "each step saw the same rows"
+
+
+def test_every_order_of_many_rows_is_about_as_likely():
+    n = (1 << 20) + 1
+    order = reference.epoch_order(n, seed=1, epoch=0)
+    # neighbours, and place against row, are uncorrelated: |r| below 5 / sqrt(n)
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 5 / np.sqrt(n)
+    assert abs(np.corrcoef(order, np.arange(n))[0, 1]) < 5 / np.sqrt(n)
+
+
 def test_a_run_resumes_from_its_state_bit_for_bit():
     loss, output = LOSSES["classes"]
     spec, theta, data = make(loss, output, 40, (70, 70), True, dropout=0.3)

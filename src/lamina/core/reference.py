@@ -405,3 +405,50 @@ def split(order: NDArray[np.integer[Any]], batch_size: int) -> list[NDArray[np.i
     """Cut the order of the rows into batches; the last may be short."""
     index = order.astype(np.intp)
     return [index[start : start + batch_size] for start in range(0, len(index), batch_size)]
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int32]:
+    """Return the order (n,) in which an epoch visits the rows, as the engine draws it.
+
+    Fisher-Yates up to 2^20 rows. Beyond, each row draws one of some buckets, the buckets follow
+    one another, and each is shuffled by itself: as uniform, and what is swapped stays in cache.
+
+    References
+    ----------
+    Sandelius (1962), "A simple randomization procedure"; Vigna (2015), splitmix64.
+    """
+    seeds, epochs = np.array([seed], np.uint64), np.array([epoch], np.uint64)
+    key = _splitmix(seeds ^ _splitmix(epochs))  # (1,)
+    if n <= 1 << 20:
+        return _fisher_yates(np.arange(n, dtype=np.int32), key)
+    n_buckets = 2
+    while n_buckets < 1 << 10 and n > n_buckets << 15:
+        n_buckets *= 2
+    counter = np.arange(-(-n // 4)).astype(np.uint64)
+    words = _splitmix(key + counter)
+    draws = words[:, np.newaxis] >> np.arange(0, 64, 16, dtype=np.uint64)  # (n / 4, 4)
+    bucket = (draws & np.uint64(n_buckets - 1)).ravel()[:n]
+    order = np.argsort(bucket, kind="stable").astype(np.int32)
+    ends = np.bincount(bucket.astype(np.intp), minlength=n_buckets).cumsum()[:-1]
+    states = [_splitmix(~key + np.uint64(k)) for k in range(n_buckets)]
+    parts = zip(np.split(order, ends), states, strict=True)
+    return np.concatenate([_fisher_yates(*part) for part in parts])
+
+
+def _splitmix(counter: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return 64 bits that look random for each counter."""
+    x = counter + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _fisher_yates(rows: NDArray[np.int32], key: NDArray[np.uint64]) -> NDArray[np.int32]:
+    shuffled, state = rows.tolist(), int(key[0])
+    for i in range(len(shuffled), 1, -1):
+        state ^= state << 13 & 2**64 - 1  # xorshift64
+        state ^= state >> 7
+        state ^= state << 17 & 2**64 - 1
+        j = (state >> 32) * i >> 32
+        shuffled[i - 1], shuffled[j] = shuffled[j], shuffled[i - 1]
+    return np.array(shuffled, np.int32)

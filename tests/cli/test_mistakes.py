@@ -89,8 +89,17 @@ def test_a_wrong_call(args: list[str], said: str, folder: Path) -> None:
         (["evaluate", "good.lamina", "good.lamina"], "expected a file name that ends in .csv"),
         (["evaluate", "absent.lamina", "good.csv"], "no such file"),
         (["show", "absent.lamina"], "no such file"),
-        (["show", "good.csv"], "expected a lamina model file"),
-        (["show", "."], "got a folder"),
+        (["show", "absent.csv"], "expected a table, there is no such file"),
+        (["fit", "good.csv", "--target", "y", "--types", "z=drop"], "there is no 'z'. It has"),
+        (["fit", "good.csv", "--target", "y", "--types", "A=drop"], "Did you mean 'a'?"),
+        (["fit", "good.csv", "--target", "y", "--types", "a"], "such as zip=category,id=drop"),
+        (["fit", "good.csv", "--target", "y", "--types", "a=zip"], "expected one of number, cat"),
+        (["fit", "good.csv", "--target", "y", "--types", "y=drop"], "that keep the target 'y'"),
+        (["fit", "good.csv", "--target", "y", "--types", "a=date"], "neither yyyymmdd nor sec"),
+        (
+            ["fit", "good.csv", "--target", "y", "--types", "a=boolean"],
+            "got numbers such as 2 in row 3",
+        ),
     ],
 )
 def test_a_wrong_name(args: list[str], said: str, folder: Path) -> None:
@@ -109,7 +118,7 @@ def test_a_wrong_name(args: list[str], said: str, folder: Path) -> None:
         ("a,y\n" + "".join(f"{i},\n" for i in range(40)), "every row is missing its own"),
         (
             "a,y\n" + "".join(f"NaN,{i % 2}\n" for i in range(40)),
-            "'a' is left out: it has no value",
+            "'a' is left out: constant, it has no value",
         ),
         ("a,y\n" + "".join(f"5,{i % 2}\n" for i in range(40)), "all its values are the same"),
         ("a,y\n" + "".join(f"{i},name {i}\n" for i in range(40)), "that repeat, got 40 different"),

@@ -67,7 +67,7 @@ def test_fit_learns_and_says_so(folder: Path, tmp_path: Path) -> None:
     assert shown["written"].strip() == str(out)
     assert out.exists()
     assert "epoch 1/" in result.stderr
-    assert "note: column 'key' is left out: no value appears twice" in result.stderr
+    assert "note: column 'key' is left out: identifier, no value appears twice" in result.stderr
 
 
 def test_fit_json_is_one_document_and_nothing_else(folder: Path, tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ class FiniteRange(click.FloatRange):
     help="A column not to learn from, such as an identifier; may be repeated.",
 )
 @click.option(
+    "--types",
+    multiple=True,
+    metavar="COLUMN=TYPE,…",
+    help="What columns are: number, category, boolean, date, text or drop; may be repeated.",
+)
+@click.option(
     "--out",
     metavar="FILE",
     help="The model file [default: TABLE's name + .lamina, in this folder].",
@@ -126,6 +132,7 @@ def command(
     table: str,
     target: str,
     drop: tuple[str, ...],
+    types: tuple[str, ...],
     out: str | None,
     task: Task | None,
     test_size: float,
@@ -140,8 +147,9 @@ def command(
     """Fit a model that predicts a column of TABLE.
 
     The model is a network that reads all other columns: text, booleans, dates and missing values
-    are taken as they are. TABLE is a csv, tsv, parquet, jsonl or feather file, or - for csv from
-    standard input.
+    are taken as they are, dates and money in text too, and keys that never repeat are left out;
+    lamina show TABLE tells what each column is taken for, --types what it shall be. TABLE is a csv,
+    tsv, parquet, jsonl or feather file, a folder of such files, or - for csv from standard input.
 
     The final score is on rows that training never saw. Ctrl-C stops and writes nothing; to stop
     early and keep the best epoch so far, use --max-seconds.
@@ -150,10 +158,16 @@ def command(
     path = out if out is not None else _default_out(table)
     check_output(path, "fit", (table,))
     from lamina.cli.progress import TrainingProgress
+    from lamina.tabular.kinds import find_uses, parse_types
     from lamina.tabular.model import fit
     from lamina.tabular.read import read_table
 
-    rows = _without(read_table(table), drop, target)
+    given = parse_types(types)
+    as_text = [name for name, use in given.items() if use in ("category", "text")]
+    rows = _without(read_table(table, text_columns=as_text), drop, target)
+    uses = find_uses(rows, given, target=target)
+    notes = [*rows.notes, *uses.notes]
+    rows = uses.apply(rows, "fit")
     training, test, described_task = _split(rows, target, task, test_size, seed)
     score_name = "accuracy" if described_task == "classification" else "R2"
     with TrainingProgress(score_name, max_seconds, quiet or as_json) as progress:
@@ -161,6 +175,7 @@ def command(
             training,
             target,
             task=described_task,
+            uses=uses,
             widths=hidden,
             max_epochs=epochs,
             max_seconds=max_seconds,
@@ -176,7 +191,9 @@ def command(
         "task": model.target.task,
         "n_test_rows": test.n_rows if test is not None else 0,
         "test_scores": scores,
-        "left_out": list(model.preprocessor.notes),
+        "columns": uses.rows(),
+        "left_out": [*uses.left_out, *model.preprocessor.notes],
+        "notes": [*notes, *model.preprocessor.notes],
         "seconds": time.perf_counter() - began,
         "training": dict(model.summary),
     }
@@ -234,7 +251,7 @@ def _split(
 
 def _summarise(model: TableModel, report: dict[str, Any]) -> None:
     """Print the closing summary."""
-    for text in report["left_out"]:
+    for text in report["notes"]:
         note(text)
     training, target = model.summary, model.target
     n_classes = f" of {len(target.classes)} classes" if target.classes else ""
@@ -242,6 +259,7 @@ def _summarise(model: TableModel, report: dict[str, Any]) -> None:
     pairs.append(
         ("columns", f"{len(model.preprocessor.names)} used, {model.network.spec.d_in} inputs")
     )
+    pairs.append(("found", model.uses.counts()))
     rows = [f"{training['n_rows'] - training['n_validation']:,} training"]
     rows.append(f"{training['n_validation']:,} validation")
     rows.append(f"{report['n_test_rows']:,} test")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lamina.cli.console import SCORE_NAMES, facts, json_option, one_line, print_json
+from lamina.cli.console import SCORE_NAMES, facts, json_option, note, one_line, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,18 +15,24 @@ if TYPE_CHECKING:
     from lamina.core.spec import NetworkSpec
     from lamina.tabular.model import TableModel
     from lamina.tabular.preprocess import Encoding
+    from lamina.tabular.uses import ColumnUses
 
 
-@click.command("show", epilog="Example: lamina show people.lamina")
+@click.command("show", epilog="Example: lamina show people.lamina, or lamina show people.csv")
 @click.argument("model")
 @json_option
 def command(model: str, as_json: bool) -> None:
-    """Show what MODEL holds.
+    """Show what a model holds, or a table.
 
-    That is its role, its layers and, for a model made by lamina fit, the columns it reads and
-    how it was trained.
+    Of a model that is its role, its layers and, if lamina fit made it, the columns it reads and
+    how it was trained. Of a csv, tsv, parquet, jsonl or feather file, or a folder of them, it is
+    what lamina fit would use each column for, and why; fit --types overrules it.
     """
     from lamina.core.modelfile import read
+
+    if _is_table(model):
+        _show_table(model, as_json)
+        return
 
     role, spec, arrays = read(model)
     if role == "table_model":
@@ -49,6 +56,43 @@ def command(model: str, as_json: bool) -> None:
         _show_layers(Network.from_file_parts(spec, arrays).spec)
 
 
+def _is_table(path: str) -> bool:
+    from lamina.tabular.read import FORMATS
+
+    return Path(path).suffix.lower() in FORMATS or Path(path).is_dir()
+
+
+def _show_table(path: str, as_json: bool) -> None:
+    from lamina.tabular.kinds import find_uses
+    from lamina.tabular.read import read_table
+
+    table = read_table(path)
+    uses = find_uses(table, where="show")
+    notes = [*table.notes, *uses.notes]
+    if as_json:
+        print_json({"n_rows": table.n_rows, "columns": uses.rows(), "notes": notes})
+        return
+    for text in notes:
+        note(text)
+    facts([("rows", f"{table.n_rows:,}"), ("columns", f"{len(uses.columns)}: {uses.counts()}")])
+    click.echo("")
+    _show_uses(uses)
+
+
+def _show_uses(uses: ColumnUses) -> None:
+    """Print what each column is used for, its missing and different values, and why."""
+    lines = [("column", "use", "missing", "different", "because")]
+    for c in uses:
+        distinct = "" if c.n_distinct is None else f"{c.n_distinct:,}"
+        lines.append((one_line(c.name), c.use, f"{c.n_missing:,}", distinct, one_line(c.reason)))
+    widths = [max(len(line[i]) for line in lines) for i in range(4)]
+    for name, use, missing, distinct, reason in lines:
+        click.echo(
+            f"{name:<{widths[0]}}  {use:<{widths[1]}}  {missing:>{widths[2]}}  "
+            f"{distinct:>{widths[3]}}  {reason}".rstrip()
+        )
+
+
 def _show_table_model(model: TableModel) -> None:
     target = model.target
     classes = f": {', '.join(target.classes[:10])}" if target.classes else ""
@@ -63,6 +107,9 @@ def _show_table_model(model: TableModel) -> None:
     _show_layers(model.network.spec)
     click.echo(f"\ncolumns ({len(model.preprocessor.encodings)})")
     facts((f"  {e.name}", _encoding(e)) for e in model.preprocessor.encodings)
+    if model.uses.columns:
+        click.echo("\nthe table it was fitted on")
+        _show_uses(model.uses)
     click.echo("\ntraining")
     facts((f"  {name}", value) for name, value in _training(model.summary))
 

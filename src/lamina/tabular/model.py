@@ -21,9 +21,11 @@ from lamina.core.network import Network
 from lamina.core.optim import AdamW
 from lamina.core.schedules import cosine
 from lamina.core.trainer import train
+from lamina.tabular.kinds import find_uses
 from lamina.tabular.preprocess import Preprocessor
 from lamina.tabular.table import Column, Table
 from lamina.tabular.target import Target, Task
+from lamina.tabular.uses import ColumnUses
 
 ROLE = "table_model"
 LEAST_ROWS = 10  # fewer can be neither learnt from nor scored
@@ -54,21 +56,27 @@ class TableModel:
     summary : dict
         How it was trained, JSON: n_rows, n_rows_left_out, n_validation, epochs, best_epoch,
         stopped, seed, n_threads, isa, validation (the best epoch's scores).
+    uses : ColumnUses
+        What each column of the table is used for; applied before the preprocessor.
     """
 
     preprocessor: Preprocessor
     network: Network
     target: Target
     summary: Mapping[str, Any] = field(default_factory=dict)
+    uses: ColumnUses = field(default_factory=lambda: ColumnUses(()))
 
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The columns that `read_table` must read as text for this model."""
         own = (self.target.name,) if self.target.kind == "text" else ()
-        return (*self.preprocessor.text_columns, *own)
+        return tuple(
+            dict.fromkeys([*self.preprocessor.text_columns, *self.uses.text_columns, *own])
+        )
 
     def output(self, table: Table, where: str = "predict") -> NDArray[np.float32]:
         """Return the network's output (n, d_out): probabilities, or a standardised number."""
+        table = self.uses.apply(table.without(self.target.name), where)
         return np.concatenate(
             [
                 self.network(self.preprocessor.transform(part, where))
@@ -96,7 +104,7 @@ class TableModel:
 
     def evaluate(self, table: Table, where: str = "evaluate") -> tuple[dict[str, float], int]:
         """Return the scores on the rows that have a target, and how many rows have none."""
-        kept, column = with_target(table, self.target.name, where)
+        kept, column = with_target(self.uses.apply(table, where), self.target.name, where)
         y = self.target.encode(column, where)
         scores = self.target.scores(y, self.output(kept, where))
         return scores, table.n_rows - kept.n_rows
@@ -108,6 +116,7 @@ class TableModel:
             "columns": self.preprocessor.to_json(),
             "target": self.target.to_json(),
             "summary": dict(self.summary),
+            "uses": self.uses.to_json(),
         }
         arrays = {"theta": self.network.theta, **self.preprocessor.arrays()}
         modelfile.write(path, ROLE, spec, arrays)
@@ -130,6 +139,7 @@ class TableModel:
             theta = {"theta": arrays["theta"]}
             network = Network.from_file_parts(spec["network"], theta)
             summary = dict(spec["summary"])
+            uses = ColumnUses.from_json(spec["uses"]) if "uses" in spec else ColumnUses(())
         except ModelFileError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -147,7 +157,7 @@ class TableModel:
                 f"load: expected output {output} for {target.task}, got {network.spec.output}. "
                 f"{advice}"
             )
-        return cls(own, network, target, summary)
+        return cls(own, network, target, summary, uses)
 
 
 def fit(
@@ -155,6 +165,8 @@ def fit(
     target: str,
     *,
     task: Task | None = None,
+    types: Mapping[str, str] | None = None,
+    uses: ColumnUses | None = None,
     widths: Sequence[int] = (256, 256),
     max_epochs: int | None = None,
     max_seconds: float | None = None,
@@ -174,6 +186,10 @@ def fit(
         The column to predict.
     task : {"classification", "regression"}, optional
         None finds it from the target's values.
+    types : dict of str to str, optional
+        What columns are used for where it should not be found, see `find_uses`.
+    uses : ColumnUses, optional
+        What `find_uses` found already, for instance in more rows than these.
     widths : sequence of int, default (256, 256)
         Units in each hidden layer; fewer for a smaller model, more for many rows.
     max_epochs : int, optional
@@ -192,9 +208,10 @@ def fit(
     DataError
         The table cannot be learnt from: no such column, one class, no columns of use, …
     """
-    kept, column = with_target(table, target, "fit")
+    uses = find_uses(table, types, target=target) if uses is None else uses
+    kept, column = with_target(uses.apply(table, "fit"), target, "fit")
     described = Target.fit(column, task)
-    preprocessor = Preprocessor.fit(kept.without(target))
+    preprocessor = Preprocessor.fit(kept.without(target), uses.left_out)
     x, y = preprocessor.transform(kept), described.encode(column, "fit")
     generator = resolve_rng(rng)
     held = split_rows(column, described.task, VALIDATION, generator)
@@ -224,7 +241,7 @@ def fit(
     )
     scores = described.scores(y[held], network(x[held])) if validation else {}
     summary = _summary(history, table.n_rows, kept.n_rows, int(held.sum()), scores, rng)
-    return TableModel(preprocessor, network, described, summary)
+    return TableModel(preprocessor, network, described, summary, uses)
 
 
 def batch_size(n_rows: int) -> int:

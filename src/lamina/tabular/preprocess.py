@@ -13,7 +13,7 @@ The fitted state is JSON and two arrays, so that it goes into the model file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina.core.errors import DataError, ModelFileError
+from lamina.tabular.convert import as_kind
 from lamina.tabular.table import CODED, KINDS, Column, Kind, Table, list_names, near_names
 
 # A level needs this many rows to get its own input; fewer cannot be told from noise.
@@ -92,8 +93,11 @@ class Preprocessor:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, table: Table) -> Preprocessor:
-        """Choose an encoding for every column of ``table``; `DataError` if none is of use."""
+    def fit(cls, table: Table, left_out: Sequence[str] = ()) -> Preprocessor:
+        """Choose an encoding for every column of ``table``; `DataError` if none is of use.
+
+        ``left_out`` are sentences on columns that are no longer in the table.
+        """
         encodings, notes = [], []
         for column in table:
             found = _fit_column(column.finite, table.n_rows)
@@ -102,7 +106,8 @@ class Preprocessor:
             else:
                 notes.append(f"column {column.name!r} is left out: {found}")
         if not encodings:
-            got = "the target alone" if not notes else f"none of use ({'; '.join(notes[:3])})"
+            why = "; ".join([*left_out, *notes][:3])
+            got = f"none of use ({why})" if why else "the target alone"
             raise DataError(
                 f"fit: expected at least one column to learn from, got {got}. "
                 "Add columns with values that differ from row to row."
@@ -141,7 +146,7 @@ class Preprocessor:
         x = np.zeros((table.n_rows, self.d_in), dtype=np.float32)
         start = 0
         for encoding in self.encodings:
-            column = _as_kind(table.columns[encoding.name].finite, encoding.kind, where)
+            column = as_kind(table.columns[encoding.name].finite, encoding.kind, where)
             encoding.write(column, x[:, start : start + encoding.width])
             start += encoding.width
         return x
@@ -243,49 +248,3 @@ def _moments(values: NDArray[np.float64]) -> tuple[float, float]:
     if not scale > 1e-14 * abs(mean):  # equal but for rounding
         return mean * size, 1.0
     return mean * size, max(scale * size, 1e-300)
-
-
-def _as_kind(column: Column, kind: Kind, where: str) -> Column:
-    """Return the column as the kind seen in `fit`, where that loses nothing."""
-    if column.kind == kind:
-        return column
-    if column.missing.all() and column.kind != "other":
-        if kind in CODED:
-            return Column(column.name, kind, np.full(column.values.shape, -1, dtype=np.int32))
-        return Column(column.name, kind, np.full(column.values.shape, np.nan))
-    if kind == "text" and column.kind in ("number", "boolean"):
-        return column.as_text()
-    if kind == "number" and column.kind == "boolean":
-        values = np.where(column.missing, np.nan, column.values.astype(np.float64))
-        return Column(column.name, kind, values)
-    if kind == "boolean":
-        as_boolean = _as_boolean(column)
-        if as_boolean is not None:
-            return as_boolean
-    example = ""
-    if column.kind == "text":
-        example = f" such as {column.levels[column.values[~column.missing][0]]!r}"
-    raise DataError(
-        f"{where}: expected column {column.name!r} to hold {_KIND_WORDS[kind]} as in fit, "
-        f"got {_KIND_WORDS[column.kind]}{example}. Correct these values or leave them empty."
-    )
-
-
-_KIND_WORDS: dict[Kind, str] = {
-    "number": "numbers",
-    "date": "dates",
-    "text": "text",
-    "boolean": "booleans",
-    "other": "values of another kind",
-}
-
-
-def _as_boolean(column: Column) -> Column | None:
-    """Read 0 and 1, or words for false and true in any case, as booleans; None if others occur."""
-    text = column.as_text()
-    words = [level.lower() for level in text.levels]
-    codes = {"false": 0, "0": 0, "true": 1, "1": 1}
-    if not set(words) <= set(codes):
-        return None
-    lookup = np.array([codes[word] for word in words] + [-1], dtype=np.int32)
-    return Column(column.name, "boolean", lookup[text.values], ("false", "true"))

@@ -342,6 +342,7 @@ _READERS: dict[str, Callable[[pa.NativeFile, _Options], pa.Table]] = {
     ".feather": _read_feather,
     ".arrow": _read_feather,
 }
+FORMATS = tuple(_READERS)
 
 
 def _check_same_columns(names: Mapping[str, Sequence[str]]) -> None:

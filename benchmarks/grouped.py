@@ -154,7 +154,10 @@ class Mixture:
             out=self.out,
             n_threads=self.n_threads,
         )
-        return self.ffn.backward(passed, self.grad_y, weights=self.into, n_threads=self.n_threads)
+        # Idle experts are left alone, as in torch, where the gradients of their parameters are None.
+        return self.ffn.backward(
+            passed, self.grad_y, weights=self.into, keep_idle=True, n_threads=self.n_threads
+        )
 
     def largest_difference(self) -> float:
         """Of y and all gradients, each relative to the largest of torch's."""

@@ -160,7 +160,7 @@ struct PyGrouped {
   }
   void backward(const PyPass& pass, const InputLayers& weights, const Input& grad_out,
                 const std::optional<Matrix>& grad_x, const std::optional<Matrix>& grad_share,
-                const OutputLayers& gradients, int n_threads) const {
+                const OutputLayers& gradients, bool keep_idle, int n_threads) const {
     const size_t n = static_cast<size_t>(pass.n);
     require(n_threads >= 1, "n_threads must be at least 1");
     require(
@@ -176,7 +176,7 @@ struct PyGrouped {
     const auto g = arrays<T>(gradients, false);
     without_gil([&](const Poll& poll) {
       grouped.backward(*pass.pass, w, grad_out.data(), grad_x ? grad_x->data() : nullptr,
-                       grad_share ? grad_share->data() : nullptr, g, n_threads, poll);
+                       grad_share ? grad_share->data() : nullptr, g, keep_idle, n_threads, poll);
     });
   }
 };
@@ -200,7 +200,7 @@ void bind(nb::module_& m, const char* name, const char* pack_name, const char* p
       .def("backward", &G::backward, "passed"_a, nb::arg("weights").noconvert(),
            nb::arg("grad_out").noconvert(), nb::arg("grad_x").noconvert().none(),
            nb::arg("grad_share").noconvert().none(), nb::arg("gradients").noconvert(),
-           "n_threads"_a);
+           "keep_idle"_a, "n_threads"_a);
 }
 
 }  // namespace

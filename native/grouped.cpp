@@ -167,7 +167,8 @@ struct Grouped<T>::Shape {
   void forward(Pass& pass, bool keep, const Weights* raw, const GroupedPack<T>* packed, const T* x,
                const T* share, T* out, int n_threads, const Poll& poll) const;
   void backward(const Pass& pass, const Weights& weights, const T* grad_out, T* grad_x,
-                T* grad_share, const Gradients& gradients, int n_threads, const Poll& poll) const;
+                T* grad_share, const Gradients& gradients, bool keep_idle, int n_threads,
+                const Poll& poll) const;
   void weight_gradient(const Plan<T>& plan, int expert, int l, int o0, int i0, const T* delta,
                        const T* input, T* weight, T* bias, T* tiles) const;
   void combine(const Plan<T>& plan, const T* rows, int l, const T* share, T* out, int n_threads,
@@ -334,7 +335,7 @@ void Grouped<T>::Shape::weight_gradient(const Plan<T>& plan, int expert, int l, 
 template <class T>
 void Grouped<T>::Shape::backward(const Pass& pass, const Weights& weights, const T* grad_out,
                                  T* grad_x, T* grad_share, const Gradients& gradients,
-                                 int n_threads, const Poll& poll) const {
+                                 bool keep_idle, int n_threads, const Poll& poll) const {
   const Plan<T>& plan = pass.plan;
   const int L = depth(), team = threads(plan.n_rows, 2, n_threads);
   const auto tiles = scratch(team, std::max(kBlockPanels, kGradientOut * kGradientIn) * kTile);
@@ -392,6 +393,7 @@ void Grouped<T>::Shape::backward(const Pass& pass, const Weights& weights, const
         const int part = static_cast<int>(task % parts);
         const int expert = static_cast<int>(task / parts % spec.n_experts);
         const bool of_gate = gated && (!upper || task / parts >= spec.n_experts);
+        if (keep_idle && plan.idle(expert)) return;
         weight_gradient(plan, expert, l, part / in_parts * kGradientOut,
                         part % in_parts * kGradientIn, (of_gate ? gate : delta)[l].data(),
                         l == 1 ? pass.x.data() : pass.layers[l - 2].h.data(),
@@ -484,9 +486,10 @@ std::shared_ptr<const GroupedPass<T>> Grouped<T>::forward(const Weights& weights
 }
 template <class T>
 void Grouped<T>::backward(const GroupedPass<T>& pass, const Weights& weights, const T* grad_out,
-                          T* grad_x, T* grad_share, const Gradients& gradients, int n_threads,
-                          const Poll& poll) const {
-  shape_->backward(pass, weights, grad_out, grad_x, grad_share, gradients, n_threads, poll);
+                          T* grad_x, T* grad_share, const Gradients& gradients, bool keep_idle,
+                          int n_threads, const Poll& poll) const {
+  shape_->backward(pass, weights, grad_out, grad_x, grad_share, gradients, keep_idle, n_threads,
+                   poll);
 }
 
 template class Grouped<float>;

@@ -72,9 +72,11 @@ class Grouped {
                                                 const T* x, T* out, int n_threads,
                                                 const Poll& poll) const;
   // Gradients are written, not added to; grad_x (n, d_in), grad_share (n, top_k) and any of
-  // gradients' pointers may be null. The route's arrays are not needed any more.
+  // gradients' pointers may be null. An expert without rows gets zeros, or with keep_idle is left
+  // as it is. The route's arrays are not needed any more.
   void backward(const GroupedPass<T>& pass, const Weights& weights, const T* grad_out, T* grad_x,
-                T* grad_share, const Gradients& gradients, int n_threads, const Poll& poll) const;
+                T* grad_share, const Gradients& gradients, bool keep_idle, int n_threads,
+                const Poll& poll) const;
 
  private:
   struct Shape;
@@ -104,7 +106,7 @@ class GroupedHalf {
                                       const float* x, float* out, int n_threads,
                                       const Poll& poll) const;
   void backward(const Pass& pass, const Weights& weights, const float* grad_out, float* grad_x,
-                float* grad_share, const Gradients& gradients, int n_threads,
+                float* grad_share, const Gradients& gradients, bool keep_idle, int n_threads,
                 const Poll& poll) const;
 
  private:

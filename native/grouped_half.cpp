@@ -148,7 +148,7 @@ struct GroupedHalf::Shape {
                const float* x, const float* share, float* out, int n_threads,
                const Poll& poll) const;
   void backward(const Pass& pass, const Weights& weights, const float* grad_out, float* grad_x,
-                float* grad_share, const Gradients& gradients, int n_threads,
+                float* grad_share, const Gradients& gradients, bool keep_idle, int n_threads,
                 const Poll& poll) const;
   void weight_gradient(const Plan<float>& plan, int expert, int l, int o0, int i0,
                        const Bf16* paired_delta, const Bf16* turned_input, float* weight,
@@ -334,7 +334,7 @@ void GroupedHalf::Shape::weight_gradient(const Plan<float>& plan, int expert, in
 
 void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, const float* grad_out,
                                   float* grad_x, float* grad_share, const Gradients& gradients,
-                                  int n_threads, const Poll& poll) const {
+                                  bool keep_idle, int n_threads, const Poll& poll) const {
   const Plan<float>& plan = pass.plan;
   const int L = depth(), team = threads(plan.n_rows, 2, n_threads);
   const int64_t n_blocks = static_cast<int64_t>(plan.blocks.size());
@@ -414,8 +414,10 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
       if (task >= products) {
         task -= products;
         const int part = static_cast<int>(task % parts);
+        const int expert = static_cast<int>(task / parts % spec.n_experts);
         const bool of_gate = gated && (!upper || task / parts >= spec.n_experts);
-        weight_gradient(plan, static_cast<int>(task / parts % spec.n_experts), l,
+        if (keep_idle && plan.idle(expert)) return;
+        weight_gradient(plan, expert, l,
                         part / in_parts * kGradientOut, part % in_parts * kGradientIn,
                         (of_gate ? gate : delta)[l].paired.data(), pass.layers[l - 1].turned.data(),
                         of_gate ? g.gate : g.weight, mine.tile.data());
@@ -441,13 +443,15 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
     });
     auto add_up = [&](const Delta& d, float* bias) {
       if (!bias) return;
-      for (int e = 0; e < spec.n_experts; ++e)
+      for (int e = 0; e < spec.n_experts; ++e) {
+        if (keep_idle && plan.idle(e)) continue;
         for (int c = 0; c < a.d_out; ++c) {
           float sum = 0;
           for (int i = plan.first_block[e]; i < plan.first_block[e + 1]; ++i)
             sum += d.sums.data()[static_cast<ptrdiff_t>(i) * panels(l) * P + c];
           bias[static_cast<ptrdiff_t>(e) * a.d_out + c] = sum;
         }
+      }
     };
     add_up(delta[l], g.bias);
     if (a.gated) add_up(gate[l], g.gate_bias);
@@ -504,8 +508,9 @@ std::shared_ptr<const GroupedHalfPass> GroupedHalf::forward(const Weights& weigh
 }
 void GroupedHalf::backward(const Pass& pass, const Weights& weights, const float* grad_out,
                            float* grad_x, float* grad_share, const Gradients& gradients,
-                           int n_threads, const Poll& poll) const {
-  shape_->backward(pass, weights, grad_out, grad_x, grad_share, gradients, n_threads, poll);
+                           bool keep_idle, int n_threads, const Poll& poll) const {
+  shape_->backward(pass, weights, grad_out, grad_x, grad_share, gradients, keep_idle, n_threads,
+                   poll);
 }
 
 }  // namespace lamina

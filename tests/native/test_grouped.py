@@ -235,6 +235,33 @@ def test_a_pass_can_be_used_twice_and_only_for_what_is_wanted():
             assert a is None or np.array_equal(a, b)
 
 
+def test_idle_experts_get_zeros_or_are_left_alone(isa):
+    rng = np.random.default_rng(11)
+    ffn = ExpertFeedForward(4, 8, 40, activation="silu", gated=True)
+    weights = make_weights(rng, 4, 8, ffn.layers)
+    x, grad_y = draw(rng, 3, 8), draw(rng, 3, 8)
+    _, passed = ffn.forward(weights, x, experts=[[1], [3], [1]])
+
+    def into():
+        return [
+            ExpertWeights(*(None if a is None else np.full_like(a, 7.0, np.float32) for a in w))
+            for w in weights
+        ]
+
+    fresh = ffn.backward(passed, grad_y)
+    zeroed = ffn.backward(passed, grad_y, weights=into())
+    kept = ffn.backward(passed, grad_y, weights=into(), keep_idle=True)
+    for l in range(2):
+        for a, z, k in zip(fresh.weights[l], zeroed.weights[l], kept.weights[l], strict=True):
+            if a is None:
+                continue
+            assert not a[[0, 2]].any()
+            assert (k[[0, 2]] == 7).all()
+            assert (a[[1, 3]] != 0).any()
+            assert_same_bits(z, a)
+            assert_same_bits(k[[1, 3]], a[[1, 3]])
+
+
 @pytest.fixture(params=_native.half_isas() or [None])
 def unit(request):
     if request.param is None:

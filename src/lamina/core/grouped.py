@@ -228,6 +228,7 @@ class Experts:
         x: bool = True,
         share: bool = True,
         weights: bool | Sequence[ExpertWeights] = True,
+        keep_idle: bool = False,
         n_threads: int | None = None,
     ) -> ExpertGradients:
         """Return the gradients of sum(grad_y * y).
@@ -242,6 +243,11 @@ class Experts:
         weights : bool or sequence of ExpertWeights
             Whether the parameters' gradients are wanted, or the arrays to write them to (fresh
             memory costs as much as a tenth of the arithmetic).
+        keep_idle : bool, default False
+            Of an expert that saw no row, leave the arrays to write to as they are instead of
+            setting them to zero: for arrays known to be zero there, or for an optimiser that
+            passes idle experts over. With one token most experts are idle, and their zeros cost
+            more than everything else.
         n_threads : int, optional
 
         Raises
@@ -253,11 +259,8 @@ class Experts:
         grad_x = np.empty((passed.n, self.d_in), self.dtype) if x else None
         grad_share = np.empty((passed.n, passed.top_k), self.dtype) if share else None
         if isinstance(weights, bool):
-            empty = [
-                ExpertWeights(*(None if a is None else np.empty_like(a) for a in layer))  # type: ignore[arg-type]
-                for layer in passed.weights
-            ]
-            into = tuple(empty) if weights else None
+            into = tuple(_zeros(layer) for layer in passed.weights) if weights else None
+            keep_idle = True
         else:
             into = self._weights(weights, "backward", written=True)
         native_into = [(None,) * 4] * len(self.layers) if into is None else list(into)
@@ -268,6 +271,7 @@ class Experts:
             grad_x,
             grad_share,
             native_into,
+            keep_idle,
             default_n_threads(n_threads),
         )
         return ExpertGradients(grad_x, grad_share, into)
@@ -501,6 +505,11 @@ def _whole_numbers(a: Any, shape: tuple[int, ...], name: str, where: str) -> Arr
             f"Convert them with .astype(int)."
         )
     return whole
+
+
+def _zeros(like: ExpertWeights) -> ExpertWeights:
+    """Zeros of these shapes; large ones are pages that cost nothing until they are written."""
+    return ExpertWeights(*(None if a is None else np.zeros(a.shape, a.dtype) for a in like))  # type: ignore[arg-type]
 
 
 def _kind(a: Any) -> str:

@@ -104,8 +104,9 @@ struct Grouped<T>::Shape {
   int threads(int64_t rows, double passes, int n_threads) const {
     return useful_threads(passes * flops_a_row * static_cast<double>(rows), n_threads);
   }
-  // Fewer panels a task where there would be too few tasks to share.
-  static int chunk(int64_t n_blocks, int n_panels, int n_threads) {
+  // Fewer panels a task where there would be too few tasks to share; streams want to be long.
+  static int chunk(int64_t n_blocks, int n_panels, int n_threads, bool streams) {
+    if (streams) return ceil_div(n_panels, n_threads == 1 ? 1 : 2 * n_threads);
     int size = kChunk;
     while (size > 1 && n_blocks * ceil_div(n_panels, size) < 8 * n_threads) size /= 2;
     return n_threads == 1 ? kChunk : size;
@@ -114,6 +115,40 @@ struct Grouped<T>::Shape {
   // Panels [p0, p1) of y = bias + sum of the terms, through the epilogue.
   void product(const Block& b, const Term<T>* terms, int n_terms, int columns, int p0, int p1,
                const T* bias, T* y, Epilogue epilogue, const T* side, T* tiles) const {
+    int begin = p0;
+    if (b.rows <= kStreamRows && !terms[0].packed)
+      begin = stream(b, terms, n_terms, columns, p0, p1, bias, y, epilogue, side);
+    if (begin < p1) by_tiles(b, terms, n_terms, columns, begin, p1, bias, y, epilogue, side, tiles);
+  }
+  // The same for few rows, but for a turned term's last panel where it ends early: returns the
+  // first panel that is left to do.
+  int stream(const Block& b, const Term<T>* terms, int n_terms, int columns, int p0, int p1,
+             const T* bias, T* y, Epilogue epilogue, const T* side) const {
+    const ptrdiff_t stride = static_cast<ptrdiff_t>(b.rows) * P;
+    const bool turned = terms[0].turned;
+    const int end = turned ? std::min(p1, columns / P) : p1;
+    if (end <= p0) return p0;
+    for (int i = 0; i < n_terms; ++i) {
+      const Term<T>& t = terms[i];
+      StreamArgs<T> s{};
+      s.x = t.x;
+      s.x_stride = s.y_stride = stride;
+      s.width = t.width;
+      s.w = t.w + static_cast<ptrdiff_t>(p0) * P * (turned ? t.ld : 1);
+      s.ld = t.ld;
+      s.rows = b.rows;
+      s.columns = std::min(end * P, columns) - p0 * P;
+      s.bias = bias ? bias + p0 * P : nullptr;
+      s.y = y + p0 * stride;
+      s.accumulate = i > 0;
+      s.epilogue = i == n_terms - 1 ? epilogue : kNone;
+      s.side = side ? side + p0 * stride : nullptr;
+      (turned ? kernels->stream_turned : kernels->stream_straight)(s);
+    }
+    return end;
+  }
+  void by_tiles(const Block& b, const Term<T>* terms, int n_terms, int columns, int p0, int p1,
+                const T* bias, T* y, Epilogue epilogue, const T* side, T* tiles) const {
     const T* pointers[kBlockPanels];
     int widths[kBlockPanels];
     alignas(64) T padded[P];
@@ -171,6 +206,8 @@ struct Grouped<T>::Shape {
                 const Poll& poll) const;
   void weight_gradient(const Plan<T>& plan, int expert, int l, int o0, int i0, const T* delta,
                        const T* input, T* weight, T* bias, T* tiles) const;
+  void few_gradient(const Plan<T>& plan, int expert, int l, int o0, int o1, const T* delta,
+                    const T* input, T* weight, T* bias) const;
   void combine(const Plan<T>& plan, const T* rows, int l, const T* share, T* out, int n_threads,
                const Poll& poll) const;
 };
@@ -202,6 +239,7 @@ void Grouped<T>::Shape::forward(Pass& pass, bool keep, const Weights* raw,
       gates = scratch(team, static_cast<size_t>(kChunk) * kBlockRows * P);
   }
   const int n_blocks = static_cast<int>(plan.blocks.size());
+  const bool few = plan.tallest() <= kStreamRows;
   for (int b0 = 0, b1; b0 < n_blocks; b0 = b1) {
     const int64_t row0 = plan.blocks[b0].row;
     for (b1 = b0 + 1; b1 < n_blocks && plan.blocks[b1].row - row0 < most;) ++b1;
@@ -214,7 +252,8 @@ void Grouped<T>::Shape::forward(Pass& pass, bool keep, const Weights* raw,
     });
     for (int l = 1; l <= L; ++l) {
       const GroupedLayer& a = layer(l);
-      const int size = chunk(b1 - b0, panels(l), team), chunks = ceil_div(panels(l), size);
+      const int size = chunk(b1 - b0, panels(l), team, raw && few),
+                chunks = ceil_div(panels(l), size);
       const int64_t out_row0 = l == L ? 0 : row0, slope_row0 = keep ? 0 : row0;
       auto& state = pass.layers[l - 1];
       const T* in = l == 1 ? pass.x.data() : pass.layers[l - 2].h.data();
@@ -287,6 +326,27 @@ void Grouped<T>::Shape::combine(const Plan<T>& plan, const T* rows, int l, const
   });
 }
 
+// Panels [o0, o1) of the gradients by an expert's weight, all its columns, and bias, of few rows.
+template <class T>
+void Grouped<T>::Shape::few_gradient(const Plan<T>& plan, int expert, int l, int o0, int o1,
+                                     const T* delta, const T* input, T* weight, T* bias) const {
+  const int d_out = width(l), d_in = width(l - 1);
+  const Block& b = plan.blocks[plan.first_block[expert]];
+  for (int o = o0; o < o1; ++o) {
+    const T* d = delta + at(b, l, o);
+    const int n = std::min(P, d_out - o * P);
+    const ptrdiff_t to = static_cast<ptrdiff_t>(expert) * d_out + o * P;
+    if (bias) {
+      alignas(64) T sums[P] = {};
+      kernels->column_sums(d, b.rows, sums);
+      std::copy_n(sums, n, bias + to);
+    }
+    if (weight)
+      kernels->stream_gradient(d, input + at(b, l - 1, 0), static_cast<ptrdiff_t>(b.rows) * P,
+                               b.rows, n, d_in, weight + to * d_in);
+  }
+}
+
 // Panels [o0, o0 + kGradientOut) x [i0, i0 + kGradientIn) of one expert's weight gradient, and with
 // i0 = 0 those panels of its bias gradient. Tiles stay in the second-level cache while rows pass.
 template <class T>
@@ -296,6 +356,10 @@ void Grouped<T>::Shape::weight_gradient(const Plan<T>& plan, int expert, int l, 
   const int o1 = std::min(o0 + kGradientOut, panels(l));
   const int i1 = std::min(i0 + kGradientIn, panels(l - 1));
   const int d_out = width(l), d_in = width(l - 1);
+  if (plan.offsets[expert + 1] - plan.offsets[expert] <= kStreamRows && !plan.idle(expert)) {
+    if (i0 == 0) few_gradient(plan, expert, l, o0, o1, delta, input, weight, bias);
+    return;
+  }
   alignas(64) T sums[kGradientOut * P] = {};
   bool started = false;
   for (int i = plan.first_block[expert]; i < plan.first_block[expert + 1]; ++i) {
@@ -376,10 +440,12 @@ void Grouped<T>::Shape::backward(const Pass& pass, const Weights& weights, const
     for (int p = 0; p < panels(L); ++p) split(b, L, p);
   });
   const int64_t n_blocks = static_cast<int64_t>(plan.blocks.size());
+  const bool few = plan.tallest() <= kStreamRows;
   for (int l = L; l >= 1; --l) {
     const GroupedLayer& a = layer(l);
     const ptrdiff_t matrix_size = static_cast<ptrdiff_t>(a.d_out) * width(l - 1);
-    const int size = chunk(n_blocks, panels(l - 1), team), chunks = ceil_div(panels(l - 1), size);
+    const int size = chunk(n_blocks, panels(l - 1), team, few),
+              chunks = ceil_div(panels(l - 1), size);
     const int64_t products = l > 1 || grad_x ? n_blocks * chunks : 0;
     const GroupedArrays<T*>& g = gradients[l - 1];
     const int out_parts = ceil_div(panels(l), kGradientOut);

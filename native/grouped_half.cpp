@@ -417,10 +417,10 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
         const int expert = static_cast<int>(task / parts % spec.n_experts);
         const bool of_gate = gated && (!upper || task / parts >= spec.n_experts);
         if (keep_idle && plan.idle(expert)) return;
-        weight_gradient(plan, expert, l,
-                        part / in_parts * kGradientOut, part % in_parts * kGradientIn,
-                        (of_gate ? gate : delta)[l].paired.data(), pass.layers[l - 1].turned.data(),
-                        of_gate ? g.gate : g.weight, mine.tile.data());
+        weight_gradient(plan, expert, l, part / in_parts * kGradientOut,
+                        part % in_parts * kGradientIn, (of_gate ? gate : delta)[l].paired.data(),
+                        pass.layers[l - 1].turned.data(), of_gate ? g.gate : g.weight,
+                        mine.tile.data());
         return;
       }
       const Block& b = plan.blocks[task / chunks];

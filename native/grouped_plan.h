@@ -38,6 +38,11 @@ struct Plan {
   Plan(const Route<T>& route, int n_experts, int block_rows, int unit);
   int height(const Block& b) const { return (b.rows + unit - 1) / unit * unit; }
   bool idle(int expert) const { return first_block[expert] == first_block[expert + 1]; }
+  int tallest() const {
+    int rows = 0;
+    for (const Block& b : blocks) rows = std::max(rows, b.rows);
+    return rows;
+  }
   int64_t sorted_row(int64_t slot_index) const {
     return sorted.empty() ? slot_index : sorted[slot_index];
   }

@@ -69,6 +69,24 @@ struct GemmArgs {
   T* column_sums;  // null, or kPanel sums over rows of the result, added to
 };
 
+// Products of at most kStreamRows rows with a row-major matrix that is read once, as it lies.
+inline constexpr int kStreamRows = 8;
+template <class T>
+struct StreamArgs {
+  const T* x;  // panels [row][kPanel], x_stride apart
+  ptrdiff_t x_stride;
+  int width;   // columns of x
+  const T* w;  // rows ld apart
+  ptrdiff_t ld;
+  int rows, columns;  // of the result
+  const T* bias;      // columns values or null (zero)
+  T* y;               // panels, y_stride apart; columns past the last register are left alone
+  ptrdiff_t y_stride;
+  bool accumulate;  // start from y
+  Epilogue epilogue;
+  const T* side;  // laid out as y
+};
+
 template <class T>
 struct LossArgs {
   Loss loss;
@@ -219,6 +237,11 @@ struct Kernels {
   // Grouped products (kernels_grouped.h says what each does).
   void (*load_tile)(const T* w, ptrdiff_t ld, int rows, int columns, T* tile);
   void (*load_tile_turned)(const T* w, ptrdiff_t ld, int rows, int columns, T* tile);
+  // Of few rows (kernels_stream.h).
+  void (*stream_turned)(const StreamArgs<T>&);
+  void (*stream_straight)(const StreamArgs<T>&);
+  void (*stream_gradient)(const T* d, const T* x, ptrdiff_t x_stride, int rows, int n_out,
+                          int columns, T* w);
   void (*gate)(Activation, T* g, T* u, T* h, bool keep, ptrdiff_t count);
   void (*multiply)(T* y, const T* a, const T* b, ptrdiff_t count);
   void (*column_sums)(const T* y, int rows, T* sums);

@@ -152,6 +152,7 @@ void map(int function, const T* x, T* y, ptrdiff_t count) {
 }
 
 #include "kernels_grouped.h"
+#include "kernels_stream.h"
 
 // What members add to shared products (members.cpp): y = x * scale + shift, column by column.
 template <class T>
@@ -204,6 +205,9 @@ constexpr Kernels<T> table() {
           peak<T>,
           load_tile<T>,
           load_tile_turned<T>,
+          stream_turned<T>,
+          stream_straight<T>,
+          stream_gradient<T>,
           gate<T>,
           multiply<T>,
           column_sums<T>,

@@ -235,6 +235,31 @@ def test_a_pass_can_be_used_twice_and_only_for_what_is_wanted():
             assert a is None or np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", range(1, 10))
+def test_streams_of_few_rows_match_the_formula_and_many_rows(isa, dtype, rows):
+    """Up to eight rows take kernels of their own: whole panels, parts of one, and gates."""
+    rng = np.random.default_rng(12)
+    d_in, d_out, n = 75, 101, 40
+    layer = GroupedLinear(2, d_in, d_out, activation="silu", gated=True, dtype=dtype)
+    weights = make_weights(rng, 2, d_in, layer.layers)
+    x, grad_y = draw(rng, n, d_in).astype(dtype), draw(rng, n, d_out).astype(dtype)
+    y, passed = layer.forward(weights, x[:rows], offsets=[0, 0, rows])
+    got = layer.backward(passed, grad_y[:rows])
+    w, b, g, c = (a[1] for a in weights[0])
+    f, inner, z = ACTIVATIONS["silu"], x[:rows] @ g.T + c, x[:rows] @ w.T + b
+    delta_gate = grad_y[:rows] * f.derivative(inner) * z
+    delta = grad_y[:rows] * f.value(inner)
+    tolerance = 1e-5 if dtype == "float32" else rounding(np.float64, 2 * d_out)
+    assert_close(y, f.value(inner) * z, tolerance)
+    assert_close(got.x, delta @ w + delta_gate @ g, tolerance)
+    for name, d in (("weight", delta), ("gate", delta_gate)):
+        assert_close(getattr(got.weights[0], name)[1], d.T @ x[:rows], tolerance, name)
+    many, passed = layer.forward(weights, x, offsets=[0, 0, n])
+    assert_same_bits(many[:rows], y)
+    assert_same_bits(layer.backward(passed, grad_y).x[:rows], got.x)
+
+
 def test_idle_experts_get_zeros_or_are_left_alone(isa):
     rng = np.random.default_rng(11)
     ffn = ExpertFeedForward(4, 8, 40, activation="silu", gated=True)

@@ -154,7 +154,7 @@ class Mixture:
             out=self.out,
             n_threads=self.n_threads,
         )
-        # Idle experts are left alone, as in torch, where the gradients of their parameters are None.
+        # Idle experts are left alone, as in torch, where their parameters' gradients are None.
         return self.ffn.backward(
             passed, self.grad_y, weights=self.into, keep_idle=True, n_threads=self.n_threads
         )

@@ -276,8 +276,8 @@ def test_idle_experts_get_zeros_or_are_left_alone(isa):
     fresh = ffn.backward(passed, grad_y)
     zeroed = ffn.backward(passed, grad_y, weights=into())
     kept = ffn.backward(passed, grad_y, weights=into(), keep_idle=True)
-    for l in range(2):
-        for a, z, k in zip(fresh.weights[l], zeroed.weights[l], kept.weights[l], strict=True):
+    for triple in zip(fresh.weights, zeroed.weights, kept.weights, strict=True):
+        for a, z, k in zip(*triple, strict=True):
             if a is None:
                 continue
             assert not a[[0, 2]].any()

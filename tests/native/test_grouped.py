@@ -10,6 +10,7 @@ from tests.tolerances import assert_close, assert_same_bits, rounding
 from lamina import _native
 from lamina.core.functions import ACTIVATIONS
 from lamina.core.grouped import ExpertFeedForward, Experts, ExpertWeights, GroupedLinear
+from lamina.core.reference_grouped import grouped
 
 DTYPES = ["float32", "float64"]
 TORCH_ACTIVATIONS = {
@@ -111,6 +112,46 @@ def test_forward_and_backward_match_pytorch(isa, shape, dtype, bias):
             assert (a is None) == (e is None), name
             if e is not None:
                 assert_close(a, e, tolerance, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_slow_twin_matches_pytorch(shape, bias):
+    n_experts, d_in, layers, n, top_k = shape
+    rng = np.random.default_rng(13)
+    weights = make_weights(rng, n_experts, d_in, layers, bias)
+    x, share, grad_y = draw(rng, n, d_in), draw(rng, n, top_k), draw(rng, n, layers[-1][0])
+    ids = rng.integers(0, n_experts, (n, top_k))
+    y, grad_x, grad_share, grads = by_torch(layers, weights, x, ids, share, grad_y)
+    got = grouped(layers, weights, x, ids, share, grad_y)
+    tolerance = rounding(np.float64, max(d_in, 64, *(d for d, _, _ in layers)))
+    for a, e in zip(got[:3], (y, grad_x, grad_share), strict=True):
+        assert_close(a, e, tolerance)
+    for mine, theirs in zip(got[3], grads, strict=True):
+        for a, e in zip(mine, theirs, strict=True):
+            assert (a is None) == (e is None)
+            if e is not None:
+                assert_close(a, e, tolerance)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("n", [3, 30])
+def test_the_engine_matches_its_slow_twin(isa, activation, n):
+    rng = np.random.default_rng(14)
+    ffn = ExpertFeedForward(2, 40, 37, activation=activation, gated=True, dtype="float64")
+    weights = make_weights(rng, 2, 40, ffn.layers)
+    x, share, grad_y = draw(rng, n, 40), draw(rng, n, 2), draw(rng, n, 40)
+    ids = rng.integers(0, 2, (n, 2))
+    expected = grouped(ffn.layers, weights, x, ids, share, grad_y)
+    y, passed = ffn.forward(weights, x, experts=ids, share=share)
+    got = ffn.backward(passed, grad_y)
+    tolerance = rounding(np.float64, 80)
+    for a, e in zip((y, got.x, got.share), expected[:3], strict=True):
+        assert_close(a, e, tolerance)
+    for mine, theirs in zip(got.weights, expected[3], strict=True):
+        for a, e in zip(mine, theirs, strict=True):
+            if e is not None:
+                assert_close(a, e, tolerance)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

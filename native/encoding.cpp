@@ -1,13 +1,16 @@
 #include "encoding.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace lamina {
 namespace {
 
-// Rows of one pass over all levels: their panels (16 KiB a panel) stay in the first cache.
-constexpr int kChunk = 128;
-constexpr size_t kFirstCache = 32 << 10;
+// A level below this is read without prefetching: it stays in the second cache, whose latency the
+// processor hides by itself (benchmarks/encodings.py, 2d-2^15).
+constexpr size_t kPrefetched = 256 << 10;
+constexpr int kFewRows = 8192, kManyRows = 65536;
+constexpr int kTurned = 16;  // rows that are moved between levels and rows at a time: whole lines
 
 // Where the columns of one level begin in panels.
 template <class E>
@@ -17,6 +20,27 @@ struct Columns {
     for (int f = 0; f < n; ++f) at[f] = panels + (first + f) / panel * stride + (first + f) % panel;
   }
 };
+
+template <class T, int N>
+void copy_rows(const T* from, ptrdiff_t from_step, T* to, ptrdiff_t to_step, int rows) {
+  for (int r = 0; r < rows; ++r) std::memcpy(to + r * to_step, from + r * from_step, N * sizeof(T));
+}
+// n adjacent columns of some rows.
+template <class T>
+void copy_columns(int n, const T* from, ptrdiff_t from_step, T* to, ptrdiff_t to_step, int rows) {
+  static constexpr decltype(&copy_rows<T, 1>) by_width[] = {copy_rows<T, 1>, copy_rows<T, 2>,
+                                                            copy_rows<T, 3>, copy_rows<T, 4>};
+  by_width[n - 1](from, from_step, to, to_step, rows);
+}
+
+// body(first row, rows, first column, columns) for pieces of levels that lie side by side
+// within a panel.
+template <class Body>
+void each_piece(int rows, int width, int features, int panel, Body body) {
+  const int n = panel % features == 0 ? features : 1;  // three features may straddle two panels
+  for (int row = 0; row < rows; row += kTurned)
+    for (int c = 0; c < width; c += n) body(row, std::min(kTurned, rows - row), c, n);
+}
 
 }  // namespace
 
@@ -52,7 +76,7 @@ void Encoding<T>::make_levels(const EncodingSpec& spec) {
       a.factor[j] = s.hashed ? primes[j] : step;
     a.mask = s.wraps ? static_cast<uint32_t>(s.entries - 1) : ~0u;
     a.smooth = spec.smooth;
-    a.prefetch = static_cast<size_t>(s.entries) * features_ * sizeof(T) > kFirstCache;
+    a.prefetch = static_cast<size_t>(s.entries) * features_ * sizeof(T) >= kPrefetched;
     a.scale = scale_[std::max(s.axis, 0)];
     a.x_stride = d_;
     flops_ += 8 << a.d;  // as long as so many multiplications
@@ -129,21 +153,24 @@ void Encoding<T>::load(const T* x, const int32_t* index, int rows, T* raw, int c
 }
 
 template <class T>
+void Encoding<T>::look_up_level(int level, int derivative, const T* u, ptrdiff_t u_stride, int rows,
+                                T* const* column, ptrdiff_t step) const {
+  const int inner = inner_derivative(level, derivative);
+  if (inner != kElsewhere)
+    return kernels_->grid_forward(at(level, u, u_stride, rows), inner,
+                                  table() + levels_[level].offset, column, step);
+  for (int f = 0; f < features_; ++f)
+    for (int r = 0; r < rows; ++r) column[f][r * step] = 0;
+}
+
+template <class T>
 void Encoding<T>::derive(int derivative, const T* raw, int capacity, int row0, int rows, T* panels,
                          ptrdiff_t stride) const {
   if (!grid()) return kernels_->wave_forward(wave(raw, row0, rows), derivative, panels, stride);
-  for (int row = 0; row < rows; row += kChunk)
-    for (int l = 0; l < n_levels(); ++l) {
-      const Columns<T> columns(panels + static_cast<ptrdiff_t>(row) * P, stride, l * features_,
-                               features_, P);
-      const int n = std::min(kChunk, rows - row), inner = inner_derivative(l, derivative);
-      if (inner == kElsewhere)
-        for (int f = 0; f < features_; ++f)
-          for (int r = 0; r < n; ++r) columns.at[f][static_cast<ptrdiff_t>(r) * P] = 0;
-      else
-        kernels_->grid_forward(at(l, raw + row0 + row, capacity, n), inner,
-                               table() + levels_[l].offset, columns.at, P);
-    }
+  for (int l = 0; l < n_levels(); ++l) {
+    const Columns<T> columns(panels, stride, l * features_, features_, P);
+    look_up_level(l, derivative, raw + row0, capacity, rows, columns.at, P);
+  }
 }
 
 template <class T>
@@ -160,9 +187,9 @@ void Encoding<T>::input_gradient(const T* raw, int capacity, int row0, int rows,
 
 template <class T>
 KeptRows<T>::KeptRows(const Encoding<T>& e, int64_t rows)
-    : capacity(rows),
-      u(static_cast<size_t>(rows) * e.d_in()),
-      g(static_cast<size_t>(rows) * e.width()) {}
+    : capacity((rows + 15) / 16 * 16 + 16),
+      u(static_cast<size_t>(capacity) * e.d_in()),
+      features(static_cast<size_t>(capacity) * e.width()) {}
 
 template <class T>
 LevelGradient<T>::LevelGradient(const Encoding<T>& e)
@@ -177,21 +204,37 @@ ptrdiff_t Encoding<T>::largest_level() const {
 }
 
 template <class T>
-void Encoding<T>::keep(const T* raw, int capacity, int row0, int rows, const T* g, ptrdiff_t stride,
-                       KeptRows<T>& kept, int64_t to) const {
-  for (int j = 0; j < d_; ++j)
-    std::copy_n(raw + static_cast<ptrdiff_t>(j) * capacity + row0, rows,
-                kept.u.data() + j * kept.capacity + to);
-  for (int row = 0; row < rows; row += kChunk)
-    for (int l = 0; l < n_levels(); ++l) {
-      const int n = std::min(kChunk, rows - row);
-      const Columns<const T> columns(g + static_cast<ptrdiff_t>(row) * P, stride, l * features_,
-                                     features_, P);
-      T* out = kept.g.data() + (l * kept.capacity + to + row) * features_;
-      for (int r = 0; r < n; ++r)
-        for (int f = 0; f < features_; ++f)
-          out[r * features_ + f] = columns.at[f][static_cast<ptrdiff_t>(r) * P];
-    }
+int64_t Encoding<T>::window_rows() const {
+  return largest_level() * sizeof(T) > kPrefetched ? kManyRows : kFewRows;
+}
+
+template <class T>
+void Encoding<T>::look_up(int derivative, KeptRows<T>& kept, int64_t first, int rows) const {
+  for (int l = 0; l < n_levels(); ++l) {
+    T* h = kept.features.data() + (l * kept.capacity + first) * features_;
+    T* columns[4] = {h, h + 1, h + 2, h + 3};
+    look_up_level(l, derivative, kept.u.data() + first, kept.capacity, rows, columns, features_);
+  }
+}
+
+template <class T>
+void Encoding<T>::lay_out(const KeptRows<T>& kept, int64_t at, int rows, T* h, ptrdiff_t row_step,
+                          ptrdiff_t panel_step) const {
+  each_piece(rows, width_, features_, P, [&](int row, int n_rows, int c, int n) {
+    const int64_t from = (c / features_ * kept.capacity + at + row) * features_ + c % features_;
+    copy_columns(n, kept.features.data() + from, features_,
+                 h + c / P * panel_step + row * row_step + c % P, row_step, n_rows);
+  });
+}
+
+template <class T>
+void Encoding<T>::keep(const T* g, ptrdiff_t row_step, ptrdiff_t panel_step, int rows,
+                       KeptRows<T>& kept, int64_t at) const {
+  each_piece(rows, width_, features_, P, [&](int row, int n_rows, int c, int n) {
+    const int64_t to = (c / features_ * kept.capacity + at + row) * features_ + c % features_;
+    copy_columns(n, g + c / P * panel_step + row * row_step + c % P, row_step,
+                 kept.features.data() + to, features_, n_rows);
+  });
 }
 
 template <class T>
@@ -199,7 +242,7 @@ void Encoding<T>::scatter(int level, int derivative, const KeptRows<T>& kept, in
                           uint8_t* touched) const {
   const int inner = inner_derivative(level, derivative);
   if (inner == kElsewhere) return;
-  const T* g = kept.g.data() + level * kept.capacity * features_;
+  const T* g = kept.features.data() + level * kept.capacity * features_;
   const T* columns[4] = {g, g + 1, g + 2, g + 3};
   kernels_->grid_scatter(at(level, kept.u.data(), kept.capacity, rows), inner, columns, features_,
                          gradient, touched);

@@ -5,6 +5,9 @@
 // into panels; `keep` and `scatter` carry a gradient that arrives for h_0 (derivative -1), or for
 // that tangent (derivative j), back into the table; both are linear in the table. `input_gradient`
 // is the transpose of all tangents at once. Second derivatives by x are not here.
+//
+// Where a whole batch is at hand, `locate`, `look_up` and `lay_out` do as `load` and `forward`, but
+// level by level over all rows, so that a level is read from afar once and not once a block.
 #pragma once
 #include <vector>
 
@@ -12,13 +15,13 @@
 
 namespace lamina {
 
-// The rows of one batch as the table's gradient reads them: level by level, over all rows, so that
-// one owner can walk a level's gradient while it is in cache, and no two owners share an entry.
+// The rows of one batch, level by level over all rows, so that one owner can walk a level while it
+// is in cache, and no two owners share an entry of its gradient.
 template <class T>
 struct KeptRows {
-  int64_t capacity = 0;
-  Aligned<T> u;  // [axis][capacity]
-  Aligned<T> g;  // [level][row][feature]
+  int64_t capacity = 0;  // no power of two, so that levels do not meet in one set of a cache
+  Aligned<T> u;          // [axis][capacity]
+  Aligned<T> features;   // [level][row][feature]: h_0, then d loss / d h_0
   KeptRows() = default;
   KeptRows(const Encoding<T>& encoding, int64_t rows);
 };
@@ -59,13 +62,23 @@ class Encoding {
   void input_gradient(const T* raw, int capacity, int row0, int rows, const T* g, ptrdiff_t stride,
                       T* grad_x) const;
 
-  // Grids only. A block's coordinates and d loss / d h_0 go to rows [to, to + rows) of `kept` ...
-  void keep(const T* raw, int capacity, int row0, int rows, const T* g, ptrdiff_t stride,
-            KeptRows<T>& kept, int64_t to) const;
+  // Grids only. Rows [at, at + rows) of `kept`: coordinates, then h_0 (or its tangent by x_j) ...
+  void locate(const T* x, const int32_t* index, int rows, KeptRows<T>& kept, int64_t at) const {
+    load(x, index, rows, kept.u.data(), static_cast<int>(kept.capacity), static_cast<int>(at));
+  }
+  void look_up(int derivative, KeptRows<T>& kept, int64_t at, int rows) const;
+  // ... to and from rows whose column c stands at [c / P * panel_step + row * row_step + c % P],
+  // which is panels as well as a matrix; on the way back d loss / d h_0.
+  void lay_out(const KeptRows<T>& kept, int64_t at, int rows, T* h, ptrdiff_t row_step,
+               ptrdiff_t panel_step) const;
+  void keep(const T* g, ptrdiff_t row_step, ptrdiff_t panel_step, int rows, KeptRows<T>& kept,
+            int64_t at) const;
+  // Rows to take level by level, that all levels need not be fetched for too few.
+  int64_t window_rows() const;
   int n_levels() const { return static_cast<int>(levels_.size()); }
   ptrdiff_t largest_level() const;  // in elements
-  // ... and every level's owner adds all of them, in order, to that level's gradient, which starts
-  // at `gradient`; touched marks groups of kTableGroup entries, unless null.
+  // Every level's owner adds all kept rows, in order, to that level's gradient, which starts at
+  // `gradient`; touched marks groups of kTableGroup entries, unless null.
   void scatter(int level, int derivative, const KeptRows<T>& kept, int rows, T* gradient,
                uint8_t* touched) const;
   // Scatter and step of one level, own.gradient zero before and after. Neither decay nor l2: a
@@ -73,6 +86,10 @@ class Encoding {
   void update(int level, const KeptRows<T>& kept, int rows, LevelGradient<T>& own, T* m, T* v,
               const StepCoefficients& coefficients, bool adam);
   ptrdiff_t level_offset(int level) const { return levels_[level].offset; }  // in elements
+  ptrdiff_t level_size(int level) const {                                    // in elements
+    return static_cast<ptrdiff_t>(levels_[level].entries) * features_;
+  }
+  bool grid() const { return !levels_.empty(); }
 
  private:
   struct Level {
@@ -81,6 +98,8 @@ class Encoding {
     int axis;  // the one coordinate it reads, or -1
     GridArgs<T> args;
   };
+  void look_up_level(int level, int derivative, const T* u, ptrdiff_t u_stride, int rows,
+                     T* const* column, ptrdiff_t step) const;
   void derive(int derivative, const T* raw, int capacity, int row0, int rows, T* panels,
               ptrdiff_t stride) const;
   void make_levels(const EncodingSpec& spec);
@@ -89,7 +108,6 @@ class Encoding {
   int inner_derivative(int level, int derivative) const;
   GridArgs<T> at(int level, const T* u, ptrdiff_t u_stride, int rows) const;
   WaveArgs<T> wave(const T* raw, int row0, int rows) const;
-  bool grid() const { return !levels_.empty(); }
 
   const Kernels<T>* kernels_;
   int d_, width_, features_ = 0;

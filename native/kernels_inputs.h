@@ -36,9 +36,18 @@ struct Features<T, 3> {
 template <class T, int D>
 struct Corners {
   static constexpr int C = 1 << D, L = kLanes<T>;
+  static constexpr bool kUnrolled = false;
   typedef typename Lanes<T>::Word Word;
   alignas(64) Word entry[C * L];
   alignas(64) T weight[C * L];
+  INLINE void put(Corners& to, int c, U<T> entry, V<T> weight) {
+    *reinterpret_cast<U<T>*>(to.entry + c * L) = entry;
+    store(to.weight + c * L, weight);
+  }
+  INLINE void put_pair(Corners& to, int c, const U<T>* entry, const V<T>* weight) {
+    put(to, c, entry[0], weight[0]);
+    put(to, c + 1, entry[1], weight[1]);
+  }
 };
 
 // Of numbers from 0 to 2^21; NaN stays.
@@ -47,8 +56,9 @@ INLINE V<T> nearest_whole(V<T> x) {
   return (x + Lanes<T>::kMagic) - Lanes<T>::kMagic;
 }
 
-template <class T, int D>
-INLINE void find_corners(const GridArgs<T>& a, int row, int derivative, Corners<T, D>& out) {
+// The corners of a register of rows, two neighbours along the first axis at a time.
+template <class T, int D, class Found>
+INLINE void find_corners(const GridArgs<T>& a, int row, int derivative, Found& out) {
   constexpr int C = 1 << D, L = kLanes<T>;
   const T cells = static_cast<T>(a.resolution);
   const V<T> zero = {}, one = splat<T>(1);
@@ -83,86 +93,106 @@ INLINE void find_corners(const GridArgs<T>& a, int row, int derivative, Corners<
       weight[d][0] = one - weight[d][1];
     }
   }
-#pragma GCC unroll 8
-  for (int c = 0; c < C; ++c) {
-    U<T> index = term[0][c & 1];
-    V<T> w = weight[0][c & 1];
+#pragma GCC unroll 4
+  for (int c = 0; c < C; c += 2) {
+    U<T> entry[2];
+    V<T> w[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      entry[i] = term[0][i];
+      w[i] = weight[0][i];
 #pragma GCC unroll 3
-    for (int d = 1; d < D; ++d) {
-      const U<T> t = term[d][c >> d & 1];
-      index = a.hashed ? (index ^ t) : (index + t);
-      w *= weight[d][c >> d & 1];
+      for (int d = 1; d < D; ++d) {
+        const U<T> t = term[d][c >> d & 1];
+        entry[i] = a.hashed ? (entry[i] ^ t) : (entry[i] + t);
+        w[i] *= weight[d][c >> d & 1];
+      }
+      entry[i] &= a.mask;
     }
-    index &= a.mask;
-    *reinterpret_cast<U<T>*>(out.entry + c * L) = index;
-    store(out.weight + c * L, w);
+    Found::put_pair(out, c, entry, w);
   }
 }
 
-template <class T, int D, int F>
-INLINE void prepare_corners(const GridArgs<T>& a, int row, int derivative, const T* table,
-                            Corners<T, D>& out) {
-  find_corners<T, D>(a, row, derivative, out);
-  if (!a.prefetch) return;
-  for (int i = 0; i < out.C * out.L; ++i)
-    __builtin_prefetch(table + static_cast<size_t>(out.entry[i]) * F);
-}
-
-// body(row, lane, corners) for every row, with the corners of the next register under way.
-template <class T, int D, int F, class Body>
-INLINE void each_row(const GridArgs<T>& a, int derivative, const T* table, Body body) {
-  constexpr int L = kLanes<T>;
-  Corners<T, D> corners[2];
-  prepare_corners<T, D, F>(a, 0, derivative, table, corners[0]);
-  for (int row = 0, i = 0; row < a.rows; row += L, i ^= 1) {
-    if (row + L < a.rows) prepare_corners<T, D, F>(a, row + L, derivative, table, corners[i ^ 1]);
-    const int n = smaller(L, a.rows - row);
-    for (int lane = 0; lane < n; ++lane) body(row + lane, lane, corners[i]);
+// body(row, lane, corners) for every row. What lies beyond the second cache is prefetched kAhead
+// registers early. Neighbours along the first axis mostly share a cache line, whether their entries
+// count up or are hashed by its prime, 1; so small entries are asked for once a pair.
+template <class Found, class T, int D, int F, class Body>
+INLINE void each_row(const GridArgs<T>& args, int derivative, const T* table, Body body) {
+  const GridArgs<T> a = args;  // a copy, which no store can alias
+  constexpr int C = 1 << D, L = kLanes<T>, kAhead = 3, kRing = 4;
+  constexpr int kStep = F * sizeof(T) <= 8 ? 2 : 1;
+  Found ring[kRing];
+  auto prepare = [&](int row) INLINE_LAMBDA {
+    Found& found = ring[row / L % kRing];
+    find_corners<T, D>(a, row, derivative, found);
+    if (!a.prefetch) return;
+    for (int c = 0; c < C; c += kStep)
+      for (int i = 0; i < L; ++i)
+        __builtin_prefetch(table + static_cast<size_t>(found.entry[c * L + i]) * F);
+  };
+  const int ahead = a.prefetch ? kAhead * L : 0;
+  for (int row = 0; row < ahead && row < a.rows; row += L) prepare(row);
+  for (int row = 0; row < a.rows; row += L) {
+    if (row + ahead < a.rows) prepare(row + ahead);
+    const Found& found = ring[row / L % kRing];
+    if (Found::kUnrolled && row + L <= a.rows) {
+#pragma GCC unroll 16
+      for (int lane = 0; lane < (Found::kUnrolled ? L : 0); ++lane) body(row + lane, lane, found);
+    } else {
+      const int n = smaller(L, a.rows - row);
+      for (int lane = 0; lane < n; ++lane) body(row + lane, lane, found);
+    }
   }
 }
+
+#include "kernels_pairs.h"
 
 template <class T, int D, int F>
 void grid_forward_of(const GridArgs<T>& a, int derivative, const T* table, T* const* column,
                      ptrdiff_t stride) {
   constexpr int C = 1 << D, L = kLanes<T>;
+  if constexpr (kPaired<T, F>) return pairs_forward<D>(a, derivative, table, column[0], stride);
   Features<T, F> features;
-  each_row<T, D, F>(a, derivative, table,
-                    [&](int row, int lane, const Corners<T, D>& corners) INLINE_LAMBDA {
-                      T sum[F];
-                      features.clear(sum);
+  each_row<Corners<T, D>, T, D, F>(
+      a, derivative, table, [&](int row, int lane, const Corners<T, D>& corners) INLINE_LAMBDA {
+        T sum[F];
+        features.clear(sum);
 #pragma GCC unroll 8
-                      for (int c = 0; c < C; ++c) {
-                        const size_t entry = corners.entry[c * L + lane];
-                        features.add(sum, sum, corners.weight[c * L + lane], table + entry * F);
-                      }
-                      if constexpr (F == 3)  // may straddle two panels
-                        for (int f = 0; f < F; ++f) column[f][row * stride] = sum[f];
-                      else
-                        __builtin_memcpy(column[0] + row * stride, sum, sizeof(sum));
-                    });
+        for (int c = 0; c < C; ++c) {
+          const size_t entry = corners.entry[c * L + lane];
+          features.add(sum, sum, corners.weight[c * L + lane], table + entry * F);
+        }
+        if constexpr (F == 3)  // may straddle two panels
+          for (int f = 0; f < F; ++f) column[f][row * stride] = sum[f];
+        else
+          __builtin_memcpy(column[0] + row * stride, sum, sizeof(sum));
+      });
 }
 
 template <class T, int D, int F>
 void grid_scatter_of(const GridArgs<T>& a, int derivative, const T* const* g, ptrdiff_t stride,
                      T* table_gradient, uint8_t* touched) {
   constexpr int C = 1 << D, L = kLanes<T>;
+  if constexpr (kPaired<T, F>)
+    return pairs_scatter<D>(a, derivative, g[0], stride, table_gradient, touched);
   Features<T, F> features;
   auto scatter = [&](auto mark) INLINE_LAMBDA {
-    each_row<T, D, F>(a, derivative, table_gradient,
-                      [&](int row, int lane, const Corners<T, D>& corners) INLINE_LAMBDA {
-                        T mine[F];
-                        if constexpr (F == 3)
-                          for (int f = 0; f < F; ++f) mine[f] = g[f][row * stride];
-                        else
-                          __builtin_memcpy(mine, g[0] + row * stride, sizeof(mine));
+    each_row<Corners<T, D>, T, D, F>(
+        a, derivative, table_gradient,
+        [&](int row, int lane, const Corners<T, D>& corners) INLINE_LAMBDA {
+          T mine[F];
+          if constexpr (F == 3)
+            for (int f = 0; f < F; ++f) mine[f] = g[f][row * stride];
+          else
+            __builtin_memcpy(mine, g[0] + row * stride, sizeof(mine));
 #pragma GCC unroll 8
-                        for (int c = 0; c < C; ++c) {
-                          const size_t entry = corners.entry[c * L + lane];
-                          T* to = table_gradient + entry * F;
-                          features.add(to, to, corners.weight[c * L + lane], mine);
-                          mark(entry);
-                        }
-                      });
+          for (int c = 0; c < C; ++c) {
+            const size_t entry = corners.entry[c * L + lane];
+            T* to = table_gradient + entry * F;
+            features.add(to, to, corners.weight[c * L + lane], mine);
+            mark(entry);
+          }
+        });
   };
   if (touched)
     scatter([&](size_t entry) INLINE_LAMBDA { touched[entry / kTableGroup] = 1; });

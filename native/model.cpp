@@ -124,27 +124,33 @@ double Model<T>::evaluate(const Rows<T>& rows, const LossSpec& spec, T* grad, T*
     for (int part; (part = next.fetch_add(1)) < parts;) {
       Lane<T>& lane = *lanes[part];
       Buffers<T>& b = lane.buffers;
-      in_blocks(first + size * part / parts, first + size * (part + 1) / parts, b.capacity, watch,
-                thread == 0, [&](int64_t row, int count) {
-                  a.load_rows(b, rows.x + row * a.d_in, nullptr, 0, count);
-                  a.load_targets(b, rows, row, nullptr, 0, count, loss.repeat);
-                  a.forward_rows(b, lane.part, 0, count, nullptr, 0);
-                  lane.part.loss +=
-                      a.loss_rows(b, lane.part, 0, count, loss, rows, scale, backward);
-                  if (backward)
-                    a.backward_rows(b, lane.part, 0, count, grad_x || table, grad != nullptr,
-                                    started[part]);
-                  started[part] = 1;
-                  const T* delta = b.delta[0].data();
-                  if (table)
-                    a.encoding->keep(b.raw.data(), b.capacity, 0, count, delta, b.stride, kept,
-                                     row - first);
-                  if (grad_x && a.encoding)
-                    a.encoding->input_gradient(b.raw.data(), b.capacity, 0, count, delta, b.stride,
-                                               grad_x + row * a.d_in);
-                  else if (grad_x)
-                    copy_out(delta, b.stride, count, a.d_in, grad_x + row * a.d_in);
-                });
+      const int64_t begin = first + size * part / parts, end = first + size * (part + 1) / parts;
+      if (table) {
+        const int count = static_cast<int>(end - begin);
+        a.encoding->locate(rows.x + begin * a.d_in, nullptr, count, kept, begin - first);
+        a.encoding->look_up(-1, kept, begin - first, count);
+      }
+      in_blocks(begin, end, b.capacity, watch, thread == 0, [&](int64_t row, int count) {
+        if (table)
+          a.encoding->lay_out(kept, row - first, count, b.h[0].data(), kPanel<T>, b.stride);
+        else
+          a.load_rows(b, rows.x + row * a.d_in, nullptr, 0, count);
+        a.load_targets(b, rows, row, nullptr, 0, count, loss.repeat);
+        a.forward_rows(b, lane.part, 0, count, nullptr, 0);
+        lane.part.loss += a.loss_rows(b, lane.part, 0, count, loss, rows, scale, backward);
+        if (backward)
+          a.backward_rows(b, lane.part, 0, count, grad_x || table, grad != nullptr, started[part]);
+        started[part] = 1;
+        const T* delta = b.delta[0].data();
+        if (table) a.encoding->keep(delta, kPanel<T>, b.stride, count, kept, row - first);
+        if (grad_x && a.encoding)
+          a.encoding->input_gradient(table ? kept.u.data() : b.raw.data(),
+                                     table ? static_cast<int>(kept.capacity) : b.capacity,
+                                     table ? static_cast<int>(row - first) : 0, count, delta,
+                                     b.stride, grad_x + row * a.d_in);
+        else if (grad_x)
+          copy_out(delta, b.stride, count, a.d_in, grad_x + row * a.d_in);
+      });
     }
   };
   const auto scatter = [&](int) {

@@ -7,8 +7,9 @@
 // backward for a share of the rows and keeps the activations; in the second it forms the gradient
 // of a share of the tiles over the whole batch and steps each while it is hot.
 //
-// A table of an encoding: the first phase keeps d loss / d h_0 of the batch's rows; in the second
-// every level has one owner, who scatters all rows into it and steps it.
+// A table of an encoding: the first phase looks up its share of the rows level by level and keeps
+// h_0, in whose place d loss / d h_0 comes, block by block; in the second every level has one
+// owner, who scatters all rows into it and steps it.
 //
 // Parts are logical: results depend on their number, never on which threads happened to run them.
 #include <algorithm>
@@ -151,6 +152,11 @@ struct Run<T>::State {
     const int capacity = half ? half_buffers[slot]->capacity : buffers[slot]->capacity;
     const int block = std::min(block_rows(), capacity);
     const int blocks = (end - begin + block - 1) / block;
+    if (table) {
+      const T* x = plan.rows.x + (order ? 0 : (first + begin) * a.d_in);
+      a.encoding->locate(x, order ? order + begin : nullptr, end - begin, kept, begin);
+      if (!half) a.encoding->look_up(-1, kept, begin, end - begin);
+    }
     for (int i = 0, row = begin; i < blocks && !watch.stopped(); ++i) {
       int rows = (end - begin) / blocks + (i < (end - begin) % blocks);
       if (half) rows = std::min(half_rows((end - begin + blocks - 1) / blocks), end - row);
@@ -172,13 +178,16 @@ struct Run<T>::State {
           half->backward_rows(b, own, at, rows, !split, i > 0);
           next.fetch(portions--);
           if (table)
-            a.encoding->keep(b.wide.raw.data(), b.capacity, at, rows,
-                             b.wide.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride,
-                             kept, row);
+            a.encoding->keep(b.wide.delta[0].data() + static_cast<ptrdiff_t>(at) * P, P, b.stride,
+                             rows, kept, row);
         }
       if (!half) {
         Buffers<T>& b = *buffers[slot];
-        a.load_rows(b, x, index, at, rows);
+        const ptrdiff_t from = static_cast<ptrdiff_t>(at) * P;
+        if (table)
+          a.encoding->lay_out(kept, row, rows, b.h[0].data() + from, P, b.stride);
+        else
+          a.load_rows(b, x, index, at, rows);
         next.fetch(portions--);
         a.load_targets(b, plan.rows, first + row, index, at, rows, loss.repeat);
         a.forward_rows(b, own, at, rows, &key, at_row);
@@ -187,9 +196,7 @@ struct Run<T>::State {
         next.fetch(portions--);
         a.backward_rows(b, own, at, rows, table, !split, i > 0);
         next.fetch(portions--);
-        if (table)
-          a.encoding->keep(b.raw.data(), b.capacity, at, rows,
-                           b.delta[0].data() + static_cast<ptrdiff_t>(at) * P, b.stride, kept, row);
+        if (table) a.encoding->keep(b.delta[0].data() + from, P, b.stride, rows, kept, row);
       }
       row += rows;
       if (ask) watch.check();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,47 @@ def test_show_speaks_in_words(tmp_path: Path) -> None:
     assert "  n rows" not in training
     assert "ended by" in training
     assert "the number of epochs" in training
+
+
+MESSY = "id,price,when,zip,y\n" + "".join(
+    f'{i},"${1000 + i * 37 % 500:,}.50",{i % 28 + 1}/3/2021,0{i % 5}123,{("no", "yes")[i % 2]}\n'
+    for i in range(80)
+)
+
+
+def test_show_tells_what_each_column_is_taken_for(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(MESSY)
+    shown = CliRunner().invoke(cli, ["show", str(path)])
+    assert shown.exit_code == 0
+    uses = {line.split()[0]: line.split()[1] for line in shown.stdout.splitlines()[-5:]}
+    expected = {"id": "identifier", "price": "number", "when": "date", "zip": "category"}
+    assert uses == {**expected, "y": "category"}
+    assert "note: column 'id' is left out: identifier" in shown.stderr
+    document = json.loads(CliRunner().invoke(cli, ["show", str(path), "--json"]).stdout)
+    assert document["n_rows"] == 80
+    assert {c["name"]: c["use"] for c in document["columns"]} == uses
+
+
+def test_types_given_to_fit_hold_at_predict(tmp_path: Path) -> None:
+    path, out = tmp_path / "t.csv", tmp_path / "m.lamina"
+    path.write_text(MESSY)
+    types = ["--types", "id=number,zip=drop", "--types", "when=category"]
+    assert fit(path, "--target", "y", "--out", out, *types).exit_code == 0
+    model = loading.load(out)
+    kinds = {e.name: e.kind for e in model.preprocessor.encodings}
+    assert kinds == {"id": "number", "price": "number", "when": "text"}
+    one = tmp_path / "one.csv"
+    one.write_text('id,price,when\n3,"$1,111.50",4/3/2021\n')
+    done = CliRunner().invoke(cli, ["predict", str(out), str(one)])
+    assert done.exit_code == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    one.write_text("id,price,when\n")
+    assert len(CliRunner().invoke(cli, ["predict", str(out), str(one)]).stdout.splitlines()) == 1
+    one.write_text("id,price,when\n3,cheap,4/3/2021\n")
+    done = CliRunner().invoke(cli, ["predict", str(out), str(one)])
+    assert done.exit_code == 2
+    assert (
+        "expected column 'price' to hold numbers as in fit, got text such as 'cheap' in row 1"
+        in (done.stderr)
+    )

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lamina.core.errors import DataError, ModelFileError
 from lamina.tabular.frames import as_table
 from lamina.tabular.kinds import find_uses, parse_types
 from lamina.tabular.table import Table
-from lamina.tabular.uses import ColumnUse, ColumnUses
+from lamina.tabular.uses import DROPPED, GIVEN, ColumnUse, ColumnUses
 
 N = 200
 rng = np.random.default_rng(0)
@@ -264,3 +266,32 @@ def test_no_rows_at_predict_are_fine(table: Table, uses: ColumnUses) -> None:
     bare = as_table(pd.DataFrame({name: [] for name in COLUMNS}))
     assert uses.apply(bare).n_rows == 0
     assert find_uses(bare).used == ()
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.dates(),
+    st.text(max_size=8),
+    st.sampled_from(
+        ["-", "None", "1,5", "$3", "1/2/2020", "01", "yes", "true", "9" * 400, "1e999"]
+    ),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(CELLS, min_size=1, max_size=8), st.sampled_from([None, *GIVEN]))
+def test_any_cells_are_used_or_refused_in_one_sentence(cells: list[Any], use: str | None) -> None:
+    table = as_table({"v": cells, "w": [0.5] * len(cells)})
+    try:
+        uses = find_uses(table, {"v": use} if use else None)
+    except DataError:
+        assert use is not None
+        return
+    once = uses.apply(table, "fit")
+    assert ("v" in once.names) == (uses["v"].use not in DROPPED)
+    if "v" in once.names:
+        assert once.columns["v"].kind == uses["v"].kind
+        assert once.columns["v"].values.shape == (len(cells),)

@@ -42,6 +42,8 @@ PUBLIC = [
     "Sobolev",
     "SpecError",
     "SquaredError",
+    "TabularClassifier",
+    "TabularRegressor",
     "__version__",
     "constant",
     "cosine",

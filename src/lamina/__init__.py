@@ -52,6 +52,8 @@ _HOME = {
     # estimators
     "MLPClassifier": "lamina.tabular.mlp",
     "MLPRegressor": "lamina.tabular.mlp",
+    "TabularClassifier": "lamina.tabular.tabular_classifier",
+    "TabularRegressor": "lamina.tabular.tabular_regressor",
     # in and out
     "load": "lamina.loading",
     "to_onnx": "lamina.bridges.onnx",
@@ -120,6 +122,8 @@ if TYPE_CHECKING:
     from lamina.loading import load as load
     from lamina.tabular.mlp import MLPClassifier as MLPClassifier
     from lamina.tabular.mlp import MLPRegressor as MLPRegressor
+    from lamina.tabular.tabular_classifier import TabularClassifier as TabularClassifier
+    from lamina.tabular.tabular_regressor import TabularRegressor as TabularRegressor
 
 
 def __getattr__(name: str) -> Any:

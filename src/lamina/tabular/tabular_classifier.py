@@ -1,0 +1,208 @@
+"""TabularClassifier: classes of a raw table's rows, with calibrated probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_array, column_or_1d
+
+from lamina.core.errors import DataError
+from lamina.tabular.calibrate import find_temperature
+from lamina.tabular.head import ClassHead
+from lamina.tabular.tabular_base import BaseTabular, check_length
+
+Array = NDArray[Any]
+
+
+class TabularClassifier(ClassifierMixin, BaseTabular):
+    """Classifier of raw tables: no preprocessing to write, nothing to tune.
+
+    Columns are numbers, categories, booleans, dates or text, with missing values; each becomes a
+    trainable embedding. An ensemble of multilayer perceptrons learns on folds of the rows, in one
+    pass of the engine, and its probabilities are calibrated on the rows each member did not see.
+
+    Parameters
+    ----------
+    preset : {"fast", "default", "best"}, default "default"
+        "fast" takes about a third of the time, "best" several times as long.
+    max_seconds : float > 0, optional
+        Begin no further epoch after so long; members share the time. Results then depend on it.
+    class_weight : dict or "balanced", optional
+        As in scikit-learn; probabilities are then those of the weighted rows.
+    types : mapping of column to use, optional
+        Overrides what a column is for: "number", "category", "boolean", "date", "text", "drop".
+    random_state : int, RandomState or None
+        The seed: folds, first weights, order of rows.
+    n_threads : int ≥ 1, optional
+        None is all that the machine grants; see `lamina.info`.
+    verbose : bool, default False
+        Print a line an epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray (n_classes,)
+        In the order of `predict_proba`'s columns; for multi-label y the labels' numbers.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Where X had column names.
+    ensemble_ : lamina.Ensemble
+    inputs_ : the columns' way into the network
+    out_of_fold_proba_ : ndarray (n, n_classes)
+        Calibrated probabilities of the training rows, each by members that did not see it.
+    report_ : how the fit went
+
+    Raises
+    ------
+    DataError
+        The table or the target cannot be learnt from; the sentence says why.
+
+    References
+    ----------
+    Gorishniy et al. 2022, arXiv:2203.05556 (embeddings of numbers); Holzmüller et al. 2024,
+    arXiv:2407.04491 (strong defaults); Guo et al. 2017, arXiv:1706.04599 (temperature).
+
+    Examples
+    --------
+    >>> import lamina
+    >>> X = {"size": [1.0, 2.0, 3.0, 4.0] * 10, "colour": ["red", "red", "blue", None] * 10}
+    >>> y = ["small", "small", "large", "large"] * 10
+    >>> model = lamina.TabularClassifier(random_state=0).fit(X, y)
+    >>> str(model.predict({"size": [1.0], "colour": ["red"]})[0])
+    'small'
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseTabular._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), Mapping, None],
+    }
+
+    class_weight: Mapping[Any, float] | str | None
+    classes_: Array
+    head_: ClassHead
+    out_of_fold_proba_: NDArray[np.float64]
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        max_seconds: float | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        types: Mapping[str, str] | None = None,
+        random_state: Any = None,
+        n_threads: int | None = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.preset = preset
+        self.max_seconds = max_seconds
+        self.class_weight = class_weight
+        self.types = types
+        self.random_state = random_state
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TabularClassifier:
+        """Learn to predict y from the rows of X.
+
+        Parameters
+        ----------
+        X : table-like, n rows
+            A pandas, polars or pyarrow frame, a mapping of names to columns, a NumPy array.
+        y : array-like (n,) of classes, or (n, n_labels) of 0 and 1
+        sample_weight : array-like (n,), optional
+
+        Returns
+        -------
+        self
+        """
+        self._validate_params()
+        table = self._table_to_fit(X)
+        if y is None:
+            raise DataError(
+                "TabularClassifier.fit: requires y to be passed, but the target y is None."
+            )
+        weight = self._weights(sample_weight, table)
+        values = np.asarray(y)
+        check_missing(values, "TabularClassifier.fit")
+        check_classification_targets(values)
+        multilabel = type_of_target(values).startswith("multilabel")
+        if multilabel:
+            codes = check_array(values, dtype=np.int32)
+            self.classes_ = np.arange(codes.shape[1])
+            strata = None
+        else:
+            values = column_or_1d(values, warn=True)
+            self.classes_, codes = np.unique(values, return_inverse=True)
+            strata = codes.astype(np.int64)
+        check_length(values, table, "TabularClassifier.fit")
+        self._check_classes(codes, multilabel, weight)
+        if self.class_weight is not None and not multilabel:
+            each = compute_class_weight(self.class_weight, classes=self.classes_, y=values)
+            weight = each[codes] * (1.0 if weight is None else weight)
+            weight = weight / weight[weight > 0].mean()
+        head = ClassHead(len(self.classes_), multilabel)
+        target = codes.astype(np.float32 if multilabel else np.int32)
+        learned, _ = self._learn(table, target, head, strata, weight)
+        temperature = find_temperature(learned.out_of_fold, codes, weight, multilabel=multilabel)
+        self.head_ = replace(head, temperature=temperature)
+        self.out_of_fold_proba_ = self.head_.probabilities(learned.out_of_fold)
+        return self
+
+    def _check_classes(self, codes: Array, multilabel: bool, weight: Array | None) -> None:
+        seen = codes if weight is None else codes[weight > 0]
+        if not multilabel and len(np.unique(seen)) < 2:
+            only = self.classes_[seen[0]]
+            raise DataError(
+                f"TabularClassifier.fit: expected at least two classes in y, got one class only, "
+                f"{only!r}, in every row. Add rows of another class."
+            )
+        if not multilabel and len(self.classes_) > 20 and 2 * len(self.classes_) > len(codes):
+            raise DataError(
+                f"TabularClassifier.fit: expected classes that repeat, got {len(self.classes_)} "
+                f"different values in {len(codes)} rows. Use TabularRegressor for numbers."
+            )
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of every class, (n, n_classes), in `classes_`' order."""
+        return self._probabilities(X, "TabularClassifier.predict_proba")
+
+    def _probabilities(self, X: Any, where: str) -> NDArray[np.float64]:
+        output = self._output(X, where)
+        return self.head_.probabilities(output)
+
+    def predict(self, X: Any) -> Array:
+        """Return the most probable class of every row, (n,); multi-label: (n, n_labels) of 0, 1."""
+        p = self._probabilities(X, "TabularClassifier.predict")
+        if self.head_.multilabel:
+            return np.asarray((p > 0.5).astype(np.int64))
+        return np.asarray(self.classes_[np.argmax(p, axis=1)])
+
+
+def check_missing(values: Array, where: str) -> None:
+    """Refuse a target with missing values, naming the first."""
+    if values.dtype.kind in "fc":
+        missing = ~np.isfinite(values)
+    elif values.dtype.kind == "O":
+        missing = np.array([v is None or v != v for v in values.ravel()]).reshape(values.shape)
+    else:
+        return
+    if missing.any():
+        first = int(np.argwhere(missing)[0][0])
+        got = values[first] if values.ndim == 1 else values[first].tolist()
+        kinds = "NaN" if not np.any(np.isinf(values[missing].astype(float))) else "infinity"
+        raise DataError(
+            f"{where}: expected a target in every row, Input y contains {kinds}: row {first} has "
+            f"{got!r}. Leave out such rows ({int(missing.sum()):,} of {len(values):,})."
+        )

@@ -17,9 +17,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from lamina.core.checks import check_number
 from lamina.core.engine import default_n_threads, isa
-from lamina.core.ensemble import Ensemble
 from lamina.core.errors import DataError, ShapeError
 from lamina.core.history import EpochReport
+from lamina.tabular.explain import draw_background
+from lamina.tabular.explainable import Explainable
 from lamina.tabular.frames import as_table
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
@@ -66,7 +67,7 @@ class FitReport:
     seconds: float = 0.0
 
 
-class BaseTabular(BaseEstimator):
+class BaseTabular(Explainable, BaseEstimator):
     """Parameters, the way from a raw table to x, and the training of the members."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -85,9 +86,6 @@ class BaseTabular(BaseEstimator):
     n_threads: int | None
     verbose: bool | int
     n_features_in_: int
-    inputs_: Inputs
-    ensemble_: Ensemble
-    head_: ClassHead | NumberHead
     report_: FitReport
     _on_epoch: Callable[[EpochReport], Any] | None = None
 
@@ -206,6 +204,7 @@ class BaseTabular(BaseEstimator):
         )
         histories = learned.histories
         self.inputs_, self.ensemble_ = inputs, learned.ensemble
+        self.background_ = draw_background(x, weight, seed)
         self.report_ = FitReport(
             n_rows=table.n_rows,
             n_members=len(histories),

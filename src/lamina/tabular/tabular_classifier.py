@@ -17,6 +17,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 from lamina.core.errors import DataError
 from lamina.tabular.calibrate import find_temperature
 from lamina.tabular.head import ClassHead
+from lamina.tabular.scoring import check_labels, class_codes
+from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 
 Array = NDArray[Any]
@@ -55,6 +57,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Where X had column names.
     ensemble_ : lamina.Ensemble
     inputs_ : the columns' way into the network
+    background_ : ndarray (at most 128, d_in) of float32
+        Rows that it learnt from, as the network reads them: what `explain` compares with.
     out_of_fold_proba_ : ndarray (n, n_classes)
         Calibrated probabilities of the training rows, each by members that did not see it.
     report_ : how the fit went
@@ -181,6 +185,17 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _probabilities(self, X: Any, where: str) -> NDArray[np.float64]:
         output = self._output(X, where)
         return self.head_.probabilities(output)
+
+    def _output_names(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.classes_)
+
+    def _encoded_target(self, y: Any, table: Table, where: str) -> Array:
+        values = np.asarray(y)
+        check_missing(values, where)
+        check_length(values, table, where)
+        if self.head_.multilabel:
+            return check_labels(values, len(self.classes_), where)
+        return class_codes(column_or_1d(values, warn=True), self.classes_, where)
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of every row, (n,); multi-label: (n, n_labels) of 0, 1."""

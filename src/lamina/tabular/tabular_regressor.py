@@ -11,8 +11,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, column_or_1d
 
-from lamina.core.errors import DataError
+from lamina.core.errors import DataError, ShapeError
 from lamina.tabular.head import NUMBER_LOSSES, NumberHead
+from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_classifier import check_missing
 
@@ -52,6 +53,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Where X had column names.
     ensemble_ : lamina.Ensemble
     inputs_ : the columns' way into the network
+    background_ : ndarray (at most 128, d_in) of float32
+        Rows that it learnt from, as the network reads them: what `explain` compares with.
     out_of_fold_ : ndarray (n,) or (n, n_targets)
         Predictions for the training rows, each by members that did not see it.
     report_ : how the fit went
@@ -163,6 +166,26 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _shaped(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         return numbers[:, 0] if self._n_dims == 1 else numbers
+
+    def _output_names(self) -> tuple[str, ...]:
+        n_targets = len(self.head_.centre)
+        if n_targets == 1:
+            return ("prediction",)
+        return tuple(f"target {k}" for k in range(n_targets))
+
+    def _encoded_target(self, y: Any, table: Table, where: str) -> Array:
+        values = np.asarray(y)
+        check_missing(values, where)
+        values = check_array(values, dtype=np.float64, ensure_2d=False, input_name="y")
+        check_length(values, table, where)
+        values = np.asarray(values).reshape(len(values), -1)
+        n_targets = len(self.head_.centre)
+        if values.shape[1] != n_targets:
+            raise ShapeError(
+                f"{where}: expected y of {n_targets} targets as in fit, got {values.shape[1]}. "
+                "Pass the same targets, in the same order."
+            )
+        return values
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions in y's unit, (n,) or (n, n_targets)."""

@@ -1,0 +1,1 @@
+"""Arrays to figures; matplotlib is imported when a figure is asked for."""

@@ -16,6 +16,8 @@ _LOADERS: Final = {
     "ensemble": "lamina.core.ensemble:Ensemble.from_file_parts",
     "mlp_classifier": "lamina.tabular.mlp_classifier:classifier_from_parts",
     "mlp_regressor": "lamina.tabular.mlp_regressor:regressor_from_parts",
+    "tabular_classifier": "lamina.tabular.tabular_classifier:classifier_from_parts",
+    "tabular_regressor": "lamina.tabular.tabular_regressor:regressor_from_parts",
     "table_model": "lamina.tabular.model:TableModel.from_file_parts",
 }
 # A forged specification may be of any form, and a loader that trips over it does no harm
@@ -41,8 +43,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     object
-        What was saved: a `lamina.Network`, `Ensemble` or `BatchEnsemble`, an `MLPClassifier` or
-        `MLPRegressor`, or the table model that ``lamina fit`` writes.
+        What was saved: a `lamina.Network`, `Ensemble` or `BatchEnsemble`, a `TabularClassifier` or
+        `TabularRegressor` (``lamina fit`` writes them too), an `MLPClassifier` or `MLPRegressor`.
 
     Raises
     ------
@@ -70,7 +72,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         return loader(spec, arrays)
     except _MISFITS as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].removeprefix("load: ")
+        if isinstance(error, LookupError | AttributeError | RecursionError):
+            reason = f"{type(error).__name__}: {reason}"
         raise ModelFileError(
             f"load {os.fspath(path)!r}: expected a {role} whose parts fit together, got: {reason}"
         ) from error

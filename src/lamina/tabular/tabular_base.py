@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -15,12 +15,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from lamina.core import modelfile
 from lamina.core.checks import check_number
 from lamina.core.engine import default_n_threads, isa
 from lamina.core.errors import DataError, ShapeError
 from lamina.core.history import EpochReport
 from lamina.tabular.explain import draw_background
 from lamina.tabular.explainable import Explainable
+from lamina.tabular.fit_report import FitReport
 from lamina.tabular.frames import as_table
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
@@ -28,43 +30,12 @@ from lamina.tabular.kinds import find_uses
 from lamina.tabular.learner import Learned, learn
 from lamina.tabular.recipe import PRESETS, find_recipe
 from lamina.tabular.table import Table
+from lamina.tabular.tabular_file import to_parts
 
 Array = NDArray[Any]
 
 LEAST_ROWS = 10  # fewer can be neither learnt from nor scored
 BATCH_ROWS = 1 << 14  # rows predicted at a time: bounds the memory
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """How a fit went, as plain numbers that go into the model file.
-
-    Parameters
-    ----------
-    n_rows, n_members : int
-    epochs, best_epochs : tuple of int
-        Of each member; the first is 1.
-    stopped : tuple of str
-        Why each member stopped, as in `lamina.History`.
-    seconds : float
-        Of the whole fit; not stored, so that equal fits make equal files.
-    seed : int
-    n_threads : int
-    isa : str
-    notes : tuple of str
-        Sentences on columns left out and values taken as missing.
-    """
-
-    n_rows: int
-    n_members: int
-    epochs: tuple[int, ...]
-    best_epochs: tuple[int, ...]
-    stopped: tuple[str, ...]
-    seed: int
-    n_threads: int
-    isa: str
-    notes: tuple[str, ...]
-    seconds: float = 0.0
 
 
 class BaseTabular(Explainable, BaseEstimator):
@@ -87,7 +58,9 @@ class BaseTabular(Explainable, BaseEstimator):
     verbose: bool | int
     n_features_in_: int
     report_: FitReport
+    _out_of_fold: NDArray[np.float32]  # the members' mean output (n, d_out)
     _on_epoch: Callable[[EpochReport], Any] | None = None
+    _role: ClassVar[str]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -150,6 +123,24 @@ class BaseTabular(Explainable, BaseEstimator):
             rows = slice(start, start + BATCH_ROWS)
             output[rows] = self.ensemble_(self.inputs_.transform(table.take(rows), where))
         return output
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one model file, all or nothing; `lamina.load` reads it.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file that is there is replaced once the new one is whole.
+
+        Raises
+        ------
+        ModelFileError
+            `path` cannot be written.
+        SpecError
+            Classes or parameters are neither numbers nor text.
+        """
+        check_is_fitted(self)
+        modelfile.write(path, self._role, *to_parts(self))
 
     # --- fit ----------------------------------------------------------------------------------
 
@@ -214,7 +205,7 @@ class BaseTabular(Explainable, BaseEstimator):
             seed=seed,
             n_threads=default_n_threads(self.n_threads),
             isa=isa(),
-            notes=(*uses.notes, *uses.left_out),
+            notes=(*table.notes, *uses.notes),
             seconds=time.perf_counter() - began,
         )
         return learned, x

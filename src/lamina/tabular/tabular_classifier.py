@@ -17,9 +17,11 @@ from sklearn.utils.validation import check_array, column_or_1d
 from lamina.core.errors import DataError
 from lamina.tabular.calibrate import find_temperature
 from lamina.tabular.head import ClassHead
+from lamina.tabular.scores import class_scores
 from lamina.tabular.scoring import check_labels, class_codes
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
+from lamina.tabular.tabular_file import from_parts
 
 Array = NDArray[Any]
 
@@ -92,6 +94,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     classes_: Array
     head_: ClassHead
     out_of_fold_proba_: NDArray[np.float64]
+    _role = "tabular_classifier"
 
     def __init__(
         self,
@@ -161,8 +164,15 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         learned, _ = self._learn(table, target, head, strata, weight)
         temperature = find_temperature(learned.out_of_fold, codes, weight, multilabel=multilabel)
         self.head_ = replace(head, temperature=temperature)
-        self.out_of_fold_proba_ = self.head_.probabilities(learned.out_of_fold)
+        self._keep_out_of_fold(learned.out_of_fold.astype(np.float32))
+        if not multilabel:
+            scores = class_scores(codes, self.out_of_fold_proba_)
+            self.report_ = replace(self.report_, scores=scores)
         return self
+
+    def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
+        self._out_of_fold = output
+        self.out_of_fold_proba_ = self.head_.probabilities(output)
 
     def _check_classes(self, codes: Array, multilabel: bool, weight: Array | None) -> None:
         seen = codes if weight is None else codes[weight > 0]
@@ -203,6 +213,11 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         if self.head_.multilabel:
             return np.asarray((p > 0.5).astype(np.int64))
         return np.asarray(self.classes_[np.argmax(p, axis=1)])
+
+
+def classifier_from_parts(spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    """Make a classifier of what `modelfile.read` returned; for `lamina.load`."""
+    return from_parts(TabularClassifier, spec, arrays)
 
 
 def check_missing(values: Array, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +14,11 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from lamina.core.errors import DataError, ShapeError
 from lamina.tabular.head import NUMBER_LOSSES, NumberHead
+from lamina.tabular.scores import number_scores
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_classifier import check_missing
+from lamina.tabular.tabular_file import from_parts
 
 Array = NDArray[Any]
 N_STRATA = 32  # of the target's order: folds get the same share of small and large targets
@@ -88,6 +91,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     head_: NumberHead
     out_of_fold_: NDArray[np.float64]
     _n_dims: int
+    _role = "tabular_regressor"
 
     def __init__(
         self,
@@ -140,8 +144,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         head = NumberHead.fit(values, weight, self.loss)
         learned, _ = self._learn(table, head.encode(values), head, _strata(values), weight)
         self.head_ = head
-        self.out_of_fold_ = self._shaped(head.numbers(learned.out_of_fold))
+        self._keep_out_of_fold(learned.out_of_fold.astype(np.float32))
+        scores = number_scores(self._shaped(values), self.out_of_fold_)
+        self.report_ = replace(self.report_, scores=scores)
         return self
+
+    def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
+        self._out_of_fold = output
+        self.out_of_fold_ = self._shaped(self.head_.numbers(output))
 
     def _check_target(self, values: Array, weight: Array | None) -> None:
         where = "TabularRegressor.fit"
@@ -191,6 +201,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Return predictions in y's unit, (n,) or (n, n_targets)."""
         output = self._output(X, "TabularRegressor.predict")
         return self._shaped(self.head_.numbers(output))
+
+
+def regressor_from_parts(spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
+    """Make a regressor of what `modelfile.read` returned; for `lamina.load`."""
+    return from_parts(TabularRegressor, spec, arrays)
 
 
 def _strata(values: Array) -> NDArray[np.int64]:

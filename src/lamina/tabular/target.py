@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lamina.core import metrics
 from lamina.core.errors import DataError, ModelFileError
+from lamina.tabular.scores import area_under_curve
 from lamina.tabular.table import CODED, Column, Kind, list_names
 
 Task = Literal["classification", "regression"]
@@ -157,18 +158,6 @@ def find_task(column: Column) -> Task:
     distinct = np.unique(column.values)
     whole = bool((distinct == np.floor(distinct)).all())
     return "classification" if whole and distinct.size <= MAX_WHOLE_CLASSES else "regression"
-
-
-def area_under_curve(positive: NDArray[np.bool_], score: NDArray[Any]) -> float:
-    """Return the area under the ROC curve: how often a positive row scores above a negative one.
-
-    Ties count one half: (mean rank of the positives - (n_positive + 1) / 2) / n_negative.
-    """
-    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # ties share their mean rank
-    n_positive = int(np.count_nonzero(positive))
-    above = float(ranks[positive].mean()) - (n_positive + 1) / 2
-    return above / (positive.size - n_positive)
 
 
 def _fit_classes(column: Column) -> Target:

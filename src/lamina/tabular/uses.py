@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from lamina.core.errors import ModelFileError
-from lamina.tabular.convert import as_kind
+from lamina.tabular.convert import AS_TEXT, STAMPS, as_kind
+from lamina.tabular.parse import DATE_FORMS, NUMBER_FORMS
 from lamina.tabular.table import KINDS, Kind, Table
 
 Use = Literal[
@@ -16,6 +17,12 @@ Use = Literal[
 USES: tuple[Use, ...] = get_args(Use)
 GIVEN: tuple[Use, ...] = ("number", "category", "boolean", "date", "text", "drop")
 DROPPED: tuple[Use, ...] = ("identifier", "constant", "drop", "other")
+# How text, or whole numbers that are dates, are read as a kind
+FORMS: dict[Kind, tuple[str, ...]] = {
+    "number": tuple(NUMBER_FORMS),
+    "date": (*DATE_FORMS, *STAMPS, "yyyymmdd"),
+    "text": (AS_TEXT,),
+}
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,13 @@ class ColumnUses:
                     raise ValueError("a column of unknown use")
                 if not all(isinstance(text, str) for text in texts):
                     raise ValueError("names that are not text")
+                if column.form not in ("", *FORMS.get(column.kind, ())):
+                    raise ValueError("a column of unknown form")
+                counts = (column.n_missing, 0 if column.n_distinct is None else column.n_distinct)
+                if not all(type(n) is int and n >= 0 for n in counts):
+                    raise ValueError("counts that are none")
+                if type(column.given) is not bool:
+                    raise ValueError("a use neither given nor found")
             if not all(isinstance(note, str) for note in notes):
                 raise ValueError("notes that are not text")
         except (KeyError, TypeError, ValueError) as error:

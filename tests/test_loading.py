@@ -136,11 +136,9 @@ def test_any_forged_specification_loads_or_gives_one_sentence(tmp_path, role, da
     spec = NETWORK.spec.to_json()
     for key in data.draw(st.lists(st.sampled_from(list(spec)), min_size=1, max_size=3)):
         spec[key] = data.draw(JSON)
-    if role == "table_model":
-        spec = {
-            "network": spec,
-            **data.draw(st.fixed_dictionaries({"columns": JSON, "target": JSON, "summary": JSON})),
-        }
+    if role.startswith("tabular"):
+        fields = ("parameters", "network", "inputs", "head", "report", "classes", "n_members")
+        spec = data.draw(st.fixed_dictionaries(dict.fromkeys(fields, JSON)))
     elif role != "network":
         spec = data.draw(JSON.map(lambda value: {"parameters": value, "dims": value}))
     modelfile.write(tmp_path / "m", role, spec, {"theta": NETWORK.theta})

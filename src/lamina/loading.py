@@ -18,7 +18,6 @@ _LOADERS: Final = {
     "mlp_regressor": "lamina.tabular.mlp_regressor:regressor_from_parts",
     "tabular_classifier": "lamina.tabular.tabular_classifier:classifier_from_parts",
     "tabular_regressor": "lamina.tabular.tabular_regressor:regressor_from_parts",
-    "table_model": "lamina.tabular.model:TableModel.from_file_parts",
 }
 # A forged specification may be of any form, and a loader that trips over it does no harm
 _MISFITS: Final = (

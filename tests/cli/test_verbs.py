@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 from lamina.cli.main import VERBS, cli
 
 N = 240
+QUICK = ("--preset", "fast", "--max-seconds", 0.1)
 
 
 def run(*args: object, stdin: str | None = None) -> Result:
@@ -54,7 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with people.csv and a model fitted on it."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "people.csv").write_text(as_csv(people()))
-    succeed("fit", folder / "people.csv", "--target", "rich", "--out", folder / "rich.lamina")
+    args = ("fit", folder / "people.csv", "--target", "rich", "--out", folder / "rich.lamina")
+    succeed(*args, "--preset", "fast")
     return folder
 
 
@@ -92,7 +95,7 @@ def test_fit_quiet_prints_nothing(folder: Path, tmp_path: Path) -> None:
 
 def test_fit_options_are_obeyed(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.lamina"
-    options = ["--hidden", "7,5", "--epochs", 3, "--test-size", 0.5, "--seed", 9, "--threads", 1]
+    options = ["--preset", "fast", "--test-size", 0.5, "--seed", 9, "--threads", 1]
     result = succeed(
         "fit", folder / "people.csv", "--target", "band", "--task", "classification", "--json",
         "--out", out, *options,
@@ -100,10 +103,11 @@ def test_fit_options_are_obeyed(folder: Path, tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     training = report["training"]
     assert report["task"] == "classification"
-    assert (training["epochs"], training["seed"], training["n_threads"]) == (3, 9, 1)
+    assert (report["preset"], report["seed"], training["n_threads"]) == ("fast", 9, 1)
     assert 0.4 * N <= report["n_test_rows"] <= 0.5 * N
     shown = json.loads(succeed("show", out, "--json").stdout)
-    assert shown["network"]["widths"] == [7, 5]
+    assert shown["parameters"]["preset"] == "fast"
+    assert shown["target"] == {"name": "band", "kind": "number", "form": "", "marks": []}
 
 
 def test_fit_stops_at_max_seconds(folder: Path, tmp_path: Path) -> None:
@@ -112,11 +116,11 @@ def test_fit_stops_at_max_seconds(folder: Path, tmp_path: Path) -> None:
     assert "stopped by --max-seconds" in succeed(*args).stdout
 
 
-def test_fit_without_test_rows_shows_the_validation_score(folder: Path, tmp_path: Path) -> None:
+def test_fit_without_test_rows_shows_the_out_of_fold_score(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.lamina"
     args = ("fit", folder / "people.csv", "--target", "rich", "--out", out, "--test-size", 0)
     result = succeed(*args)
-    assert "validation accuracy" in result.stdout
+    assert "out-of-fold accuracy" in result.stdout
     assert "test accuracy" not in result.stdout
 
 
@@ -124,8 +128,9 @@ def test_fit_names_the_model_after_the_table(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    succeed("fit", folder / "people.csv", "--target", "rich", "--epochs", 1)
-    succeed("fit", "-", "--target", "rich", "--epochs", 1, stdin=as_csv(people()))
+    quick = ("--target", "rich", "--preset", "fast", "--max-seconds", 0.1)
+    succeed("fit", folder / "people.csv", *quick)
+    succeed("fit", "-", *quick, stdin=as_csv(people()))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.lamina", "people.lamina"]
 
 
@@ -133,32 +138,36 @@ def test_fit_repeats_to_the_bit(folder: Path, tmp_path: Path) -> None:
     theta = []
     for name in ("a.lamina", "b.lamina"):
         out = tmp_path / name
-        succeed("fit", folder / "people.csv", "--target", "rich", "--out", out, "--epochs", 3)
+        succeed("fit", folder / "people.csv", "--target", "rich", "--out", out, "--preset", "fast")
         theta.append(succeed("predict", out, folder / "people.csv").stdout)
     assert theta[0] == theta[1]
 
 
 def test_the_final_score_is_on_rows_that_training_never_saw(folder: Path, tmp_path: Path) -> None:
     from lamina.loading import load
-    from lamina.tabular import model
+    from lamina.tabular.evaluate import score_rows
     from lamina.tabular.read import read_table
+    from lamina.tabular.tabular_classifier import TabularClassifier
 
     trained_on: list[set[float]] = []
-    fit = model.fit
+    fit = TabularClassifier.fit
 
-    def spy(table: model.Table, *args: object, **options: object) -> model.TableModel:
-        trained_on.append(set(table.columns["wage"].values))
-        return fit(table, *args, **options)  # type: ignore[arg-type]
+    def spy(self: Any, X: Any, y: Any) -> Any:
+        trained_on.append(set(X.columns["wage"].values))
+        return fit(self, X, y)
 
     out = tmp_path / "m.lamina"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "fit", spy)
+        patch.setattr(TabularClassifier, "fit", spy)
         args = ("fit", folder / "people.csv", "--target", "rich", "--out", out, "--json")
-        report = json.loads(succeed(*args).stdout)
+        report = json.loads(succeed(*args, "--preset", "fast").stdout)
     people = read_table(folder / "people.csv")
-    test = [i for i, wage in enumerate(people.columns["wage"].values) if wage not in trained_on[0]]
-    assert len(test) == report["n_test_rows"]
-    assert load(out).evaluate(people.take(np.array(test)))[0] == report["test_scores"]
+    seen = np.isin(people.columns["wage"].values, list(trained_on[0]))
+    test = np.flatnonzero(~seen)
+    assert len(test) == report["n_test_rows"] == round(0.2 * N)
+    model = load(out)
+    kept, column, rows = model.target_.split(people.take(test), "evaluate")
+    assert score_rows(model, kept, column, rows, where="") == report["test_scores"]
 
 
 def test_codes_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
@@ -238,11 +247,11 @@ def test_predictions_have_the_type_of_the_target(folder: Path, tmp_path: Path) -
     path, out = tmp_path / "t.csv", tmp_path / "m.lamina"
     path.write_text(as_csv(rows))
     for target, values in (("digit", {3, 4}), ("flag", {True, False}), ("rich", {"yes", "no"})):
-        succeed("fit", path, "--target", target, "--out", out, "--epochs", 2)
+        succeed("fit", path, "--target", target, "--out", out, *QUICK)
         found = json.loads(succeed("predict", out, path, "--json").stdout)
         assert set(found["classes"]) == values
         assert {type(v) for v in found["classes"]} == {type(v) for v in values}
-    succeed("fit", path, "--target", "wage", "--out", out, "--epochs", 2)
+    succeed("fit", path, "--target", "wage", "--out", out, *QUICK)
     found = json.loads(succeed("predict", out, path, "--json").stdout)
     assert "classes" not in found
     assert isinstance(found["predictions"][0], float)
@@ -261,12 +270,13 @@ def test_evaluate_agrees_with_the_predictions(folder: Path) -> None:
 
 def test_show_tells_what_is_inside(folder: Path) -> None:
     shown = succeed("show", folder / "rich.lamina").stdout
-    for text in ("table model", "rich (classification: no, yes)", "age", "since", "date"):
+    for text in ("tabular classifier", "rich, classes no, yes", "age", "since", "date"):
         assert text in shown
-    assert "text, 3 levels, may be missing" in shown
+    assert "3 different values in 225 rows" in shown
     document = json.loads(succeed("show", folder / "rich.lamina", "--json").stdout)
-    assert document["role"] == "table_model"
-    assert [c["name"] for c in document["columns"]] == ["age", "city", "since", "band", "wage"]
+    assert document["role"] == "tabular_classifier"
+    columns = [c["name"] for c in document["inputs"]["uses"]["columns"]]
+    assert columns == ["key", "age", "city", "since", "band", "wage"]
 
 
 def test_show_of_a_plain_network(tmp_path: Path) -> None:
@@ -305,6 +315,7 @@ def test_names_from_files_do_not_steer_the_terminal(tmp_path: Path) -> None:
     rows = [{"\x1b[31mred": i, "y": i % 2, "k": f"{i}\x07"} for i in range(40)]
     path, out = tmp_path / "t.csv", tmp_path / "m.lamina"
     path.write_text(as_csv(rows))
-    shown = succeed("fit", path, "--target", "y", "--out", out).output + succeed("show", out).output
+    shown = succeed("fit", path, "--target", "y", "--out", out, *QUICK).output
+    shown += succeed("show", out).output
     assert "\x1b" not in shown
     assert r"\x1b[31mred" in shown

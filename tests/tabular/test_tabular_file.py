@@ -19,6 +19,7 @@ import lamina
 from lamina.core import modelfile
 from lamina.core.errors import LaminaError, ModelFileError
 from lamina.tabular.fit_report import FitReport
+from lamina.tabular.target import Target
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 N = 48
@@ -139,6 +140,17 @@ def test_every_parameter_comes_back(tmp_path: Path) -> None:
     assert_same(loaded, model)
     model.set_params(random_state=np.random.RandomState(0))
     assert there_and_back(model, tmp_path).random_state is None
+
+
+def test_the_target_comes_back_until_the_next_fit(tmp_path: Path) -> None:
+    model = fit_classes("text")
+    model.target_ = Target("tree", "text")
+    loaded = there_and_back(model, tmp_path)
+    assert loaded.target_ == model.target_
+    assert not hasattr(loaded.fit(TABLE, CLASSES["text"]), "target_")
+    path = forged(tmp_path / "m", model, lambda s, a: s["target"].update(kind="date"))
+    with pytest.raises(ModelFileError, match="expected the target"):
+        lamina.load(path)
 
 
 def test_equal_fits_make_equal_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs share: printing for people and for machines, and opening a table model."""
+"""What the verbs share: printing for people and for machines, and opening a model of tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from lamina.tabular.model import TableModel
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -66,19 +63,30 @@ def score_text(name: str, value: float) -> str:
     return f"{value:.4f}" if name in ("accuracy", "log_loss", "auc", "r2") else f"{value:.4g}"
 
 
-def open_table_model(path: str, verb: str) -> TableModel:
-    """Load a model file that must hold a table model; another role is a `DataError`."""
-    from lamina.core.errors import DataError
-    from lamina.core.modelfile import read
-    from lamina.tabular.model import ROLE, TableModel
+def source_of(files: tuple[str, ...]) -> str | list[str]:
+    """Return what `read_table` takes: one file, folder or "-", or a list of files."""
+    return files[0] if len(files) == 1 else list(files)
 
-    role, spec, arrays = read(path)
-    if role != ROLE:
+
+def open_estimator(path: str, verb: str) -> Any:
+    """Load a model file that must hold an estimator of tables; another role is a `DataError`."""
+    from lamina.core.errors import DataError
+    from lamina.loading import load
+    from lamina.tabular.tabular_base import BaseTabular
+
+    found = load(path)
+    if not isinstance(found, BaseTabular):
         raise DataError(
-            f"{verb}: expected a model made by lamina fit, got {path!r}, which holds the role "
-            f"{role!r}. Make one with: lamina fit TABLE --target COLUMN"
+            f"{verb}: expected a model made by lamina fit, got {path!r}, which holds a "
+            f"{type(found).__name__}. Make one with: lamina fit TABLE --target COLUMN"
         )
-    return TableModel.from_file_parts(spec, arrays)
+    return found
+
+
+def text_columns_of(est: Any) -> list[str]:
+    """Return the columns that `read_table` must leave as text for an estimator."""
+    target = getattr(est, "target_", None)
+    return [*est.inputs_.uses.text_columns, *(target.text_columns if target else ())]
 
 
 def check_output(path: str, verb: str, inputs: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from lamina.cli.console import (
@@ -9,37 +11,52 @@ from lamina.cli.console import (
     facts,
     json_option,
     note,
-    open_table_model,
+    open_estimator,
     print_json,
     score_text,
+    source_of,
+    text_columns_of,
 )
+
+if TYPE_CHECKING:
+    from lamina.tabular.table import Table
+    from lamina.tabular.target import Target
 
 
 @click.command("evaluate", epilog="Example: lamina evaluate people.lamina new_people.csv")
 @click.argument("model")
-@click.argument("table")
+@click.argument("table", nargs=-1, required=True)
+@click.option(
+    "--target",
+    metavar="COLUMN",
+    help="The column that holds the truth [default: the one that lamina fit was given].",
+)
 @json_option
-def command(model: str, table: str, as_json: bool) -> None:
+def command(model: str, table: tuple[str, ...], target: str | None, as_json: bool) -> None:
     """Score MODEL on the rows of TABLE.
 
-    TABLE must have the target column; rows without a target are left out. It is a csv, tsv,
-    parquet, jsonl or feather file, or - for csv from standard input. The scores of a table the
-    model was fitted on say little.
+    TABLE must have the target column; rows without a target are left out. It is one or several
+    csv, tsv, parquet, jsonl or feather files, a folder of them, or - for csv from standard input.
+    The scores of a table the model was fitted on say little.
     """
-    opened = open_table_model(model, "evaluate")
+    est = open_estimator(model, "evaluate")
+    from lamina.tabular.evaluate import score_rows
     from lamina.tabular.read import read_table
 
-    rows = read_table(table, text_columns=opened.text_columns)
-    scores, n_left_out = opened.evaluate(rows)
-    n_rows = rows.n_rows - n_left_out
+    rows = read_table(source_of(table), text_columns=text_columns_of(est))
+    truth = _target(est, target, rows)
+    kept, column, places = truth.split(rows, "evaluate")
+    scores = score_rows(est, kept, column, places, where="evaluate")
+    n_left_out = rows.n_rows - kept.n_rows
+    task = "classification" if hasattr(est, "classes_") else "regression"
     if as_json:
         print_json(
             {
                 "model": model,
-                "table": table,
-                "target": opened.target.name,
-                "task": opened.target.task,
-                "n_rows": n_rows,
+                "table": source_of(table),
+                "target": truth.name,
+                "task": task,
+                "n_rows": kept.n_rows,
                 "n_rows_left_out": n_left_out,
                 "scores": scores,
             }
@@ -49,8 +66,26 @@ def command(model: str, table: str, as_json: bool) -> None:
         note(f"{n_left_out:,} rows without a target are left out.")
     facts(
         [
-            ("target", f"{opened.target.name} ({opened.target.task})"),
-            ("rows", f"{n_rows:,}"),
+            ("target", f"{truth.name} ({task})"),
+            ("rows", f"{kept.n_rows:,}"),
             *((SCORE_NAMES[name], score_text(name, value)) for name, value in scores.items()),
         ]
     )
+
+
+def _target(est: Any, name: str | None, rows: Table) -> Target:
+    """Return the column of the truth: the model's, or the one that is named."""
+    from dataclasses import replace
+
+    from lamina.core.errors import DataError
+    from lamina.tabular.target import Target
+
+    known: Target | None = getattr(est, "target_", None)
+    if known is not None:
+        return known if name is None else replace(known, name=name)
+    if name is None:
+        raise DataError(
+            "evaluate: expected --target COLUMN, as the model was not made by lamina fit and does "
+            "not know its target's name. Name the column that holds the truth."
+        )
+    return Target.find(rows, name, where="evaluate")[0]

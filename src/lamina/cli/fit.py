@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,41 +18,21 @@ from lamina.cli.console import (
     note,
     print_json,
     score_text,
+    source_of,
 )
 
 if TYPE_CHECKING:
-    from lamina.tabular.model import TableModel
-    from lamina.tabular.table import Table
-    from lamina.tabular.target import Task
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from lamina.tabular.table import Column, Table
+    from lamina.tabular.target import Target, Task
+    from lamina.tabular.uses import ColumnUses
 
 
 FEW_ROWS = 50  # an accuracy of fewer is known to no better than 14 %, at 95 % confidence
-
-
-class Widths(click.ParamType[tuple[int, ...]]):
-    """Widths of hidden layers: whole numbers with commas, or "none"."""
-
-    name = "widths"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the widths as a tuple."""
-        if isinstance(value, tuple):
-            return value
-        if value == "none":
-            return ()
-        try:
-            widths = tuple(int(part) for part in value.split(","))
-        except ValueError:
-            widths = (0,)
-        if min(widths) < 1:
-            self.fail(
-                f"expected widths of hidden layers such as 256,256, or none, got {value!r}.",
-                param,
-                ctx,
-            )
-        return widths
+PRESET_NAMES = ("fast", "default", "best")  # recipe.PRESETS', which --help must not load
 
 
 class FiniteRange(click.FloatRange):
@@ -66,7 +47,7 @@ class FiniteRange(click.FloatRange):
 
 
 @click.command("fit", epilog="Example: lamina fit people.csv --target income --out income.lamina")
-@click.argument("table")
+@click.argument("table", nargs=-1, required=True)
 @click.option("--target", required=True, metavar="COLUMN", help="The column to predict.")
 @click.option(
     "--drop",
@@ -91,25 +72,18 @@ class FiniteRange(click.FloatRange):
     help="What kind of target it is [default: found from the values].",
 )
 @click.option(
+    "--preset",
+    type=click.Choice(PRESET_NAMES),
+    default="default",
+    show_default=True,
+    help="fast takes about a third of the time, best several times as long.",
+)
+@click.option(
     "--test-size",
     type=FiniteRange(0.0, 0.9),
     default=0.2,
     show_default=True,
     help="Share of the rows kept from training for the final score; 0 for none.",
-)
-@click.option(
-    "--hidden",
-    type=Widths(),
-    default="256,256",
-    show_default=True,
-    metavar="WIDTHS",
-    help="Units in each hidden layer; none for a linear model.",
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Passes over the rows at most [default: by their number].",
 )
 @click.option(
     "--max-seconds",
@@ -119,7 +93,7 @@ class FiniteRange(click.FloatRange):
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**63 - 1),
+    type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     metavar="N",
@@ -129,15 +103,14 @@ class FiniteRange(click.FloatRange):
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def command(
-    table: str,
+    table: tuple[str, ...],
     target: str,
     drop: tuple[str, ...],
     types: tuple[str, ...],
     out: str | None,
     task: Task | None,
+    preset: str,
     test_size: float,
-    hidden: tuple[int, ...],
-    epochs: int | None,
     max_seconds: float | None,
     seed: int,
     threads: int | None,
@@ -146,61 +119,170 @@ def command(
 ) -> None:
     """Fit a model that predicts a column of TABLE.
 
-    The model is a network that reads all other columns: text, booleans, dates and missing values
-    are taken as they are, dates and money in text too, and keys that never repeat are left out;
-    lamina show TABLE tells what each column is taken for, --types what it shall be. TABLE is a csv,
-    tsv, parquet, jsonl or feather file, a folder of such files, or - for csv from standard input.
+    The model is an ensemble of networks that reads all other columns: text, booleans, dates and
+    missing values are taken as they are, dates and money in text too, and keys that never repeat
+    are left out; lamina show TABLE tells what each column is taken for, --types what it shall be.
+    TABLE is one or several csv, tsv, parquet, jsonl or feather files, a folder of such files, or -
+    for csv from standard input.
 
     The final score is on rows that training never saw. Ctrl-C stops and writes nothing; to stop
     early and keep the best epoch so far, use --max-seconds.
     """
     began = time.perf_counter()
-    path = out if out is not None else _default_out(table)
-    check_output(path, "fit", (table,))
+    path = out if out is not None else _default_out(table[0])
+    check_output(path, "fit", table)
     from lamina.cli.progress import TrainingProgress
-    from lamina.tabular.kinds import find_uses, parse_types
-    from lamina.tabular.model import fit
-    from lamina.tabular.read import read_table
 
-    given = parse_types(types)
-    as_text = [name for name, use in given.items() if use in ("category", "text")]
-    rows = _without(read_table(table, text_columns=as_text), drop, target)
-    uses = find_uses(rows, given, target=target)
-    notes = [*rows.notes, *uses.notes]
-    rows = uses.apply(rows, "fit")
-    training, test, described_task = _split(rows, target, task, test_size, seed)
-    score_name = "accuracy" if described_task == "classification" else "R2"
+    data = _read(table, target, drop, types, task, test_size, seed)
+    if not as_json:
+        for text in data.early_notes:
+            note(text)
+    est = _estimator(data.task, preset, max_seconds, seed, threads)
+    est._uses = data.uses
+    score_name = "accuracy" if data.task == "classification" else "R2"
     with TrainingProgress(score_name, max_seconds, quiet or as_json) as progress:
-        model = fit(
-            training,
-            target,
-            task=described_task,
-            uses=uses,
-            widths=hidden,
-            max_epochs=epochs,
-            max_seconds=max_seconds,
-            rng=seed,
-            n_threads=threads,
-            on_epoch=progress,
-        )
-    scores = model.evaluate(test, "fit")[0] if test is not None else {}
-    model.save(path)
+        est._on_epoch = progress
+        est.fit(data.training, data.y)
+    del est._uses, est._on_epoch
+    est.target_ = data.target
+    scores = data.test_scores(est)
+    est.save(path)
     report = {
         "out": path,
         "target": target,
-        "task": model.target.task,
-        "n_test_rows": test.n_rows if test is not None else 0,
+        "task": data.task,
+        "preset": preset,
+        "seed": seed,
+        "n_test_rows": data.n_test_rows,
         "test_scores": scores,
-        "columns": uses.rows(),
-        "left_out": [*uses.left_out, *model.preprocessor.notes],
-        "notes": [*notes, *model.preprocessor.notes],
+        "out_of_fold_scores": dict(est.report_.scores),
+        "columns": data.uses.rows(),
+        "left_out": list(data.uses.left_out),
+        "notes": [*data.early_notes, *data.notes],
         "seconds": time.perf_counter() - began,
-        "training": dict(model.summary),
+        "training": est.report_.to_json(),
     }
     if as_json:
         print_json(report)
     elif not quiet:
-        _summarise(model, report)
+        _summarise(est, report, data)
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What the table gave: rows to learn from with their targets, rows to test on, and notes.
+
+    Parameters
+    ----------
+    target : Target
+    task : {"classification", "regression"}
+    uses : ColumnUses
+        Of all columns but the target, found in all rows.
+    training : Table
+    y : (n,)
+        The targets of the training rows.
+    test : (Table, Column, rows) or None
+        Rows to test on, their targets, and which rows of the table they are.
+    early_notes, notes : tuple of str
+        Sentences on rows, and on columns.
+    """
+
+    target: Target
+    task: Task
+    uses: ColumnUses
+    training: Table
+    y: NDArray[Any]
+    test: tuple[Table, Column, NDArray[Any]] | None
+    early_notes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def n_test_rows(self) -> int:
+        """How many rows are kept from training."""
+        return 0 if self.test is None else self.test[0].n_rows
+
+    def test_scores(self, est: Any) -> dict[str, float]:
+        """Return the scores of a fitted estimator on the rows to test on."""
+        from lamina.tabular.evaluate import score_rows
+
+        return {} if self.test is None else score_rows(est, *self.test, where="fit")
+
+
+def _read(
+    files: tuple[str, ...],
+    name: str,
+    drop: tuple[str, ...],
+    types: tuple[str, ...],
+    task: Task | None,
+    test_size: float,
+    seed: int,
+) -> FitData:
+    """Read the table, find what its columns are for, and divide its rows."""
+    import numpy as np
+
+    from lamina.core.errors import DataError
+    from lamina.tabular.kinds import find_uses, parse_types
+    from lamina.tabular.read import read_table
+    from lamina.tabular.tabular_base import LEAST_ROWS
+    from lamina.tabular.target import (
+        Target,
+        check_target,
+        find_task,
+        lonely_classes,
+        split_rows,
+        target_values,
+    )
+
+    given = parse_types(types)
+    as_text = [column for column, use in given.items() if use in ("category", "text")]
+    table = _without(read_table(source_of(files), text_columns=as_text), drop, name)
+    target, notes = Target.find(table, name, given)
+    kept, column, rows = target.split(table, "fit")
+    early = []
+    if kept.n_rows < table.n_rows:
+        early.append(f"{table.n_rows - kept.n_rows:,} rows without a target are left out.")
+    if kept.n_rows < LEAST_ROWS:
+        raise DataError(
+            f"fit: expected at least {LEAST_ROWS} rows with a target, got {kept.n_rows}. Add rows: "
+            "from so few nothing can be learnt that a score could show."
+        )
+    _check_inputs(table, name)
+    # Task and uses are found from all rows, so that they do not depend on how they are split.
+    found = task or find_task(column)
+    check_target(column, found, "fit")
+    if found == "classification":
+        early += lonely_classes(column, rows)
+    others = {key: use for key, use in given.items() if key != name}
+    uses = find_uses(table.without(name), others)
+    notes = (*table.notes, *notes, *uses.notes)
+    held = split_rows(column, found, test_size, np.random.default_rng([seed, 1]))
+    if held.any() and np.count_nonzero(~held) < LEAST_ROWS:
+        held[:] = False
+        early.append(f"all {kept.n_rows} rows are learnt from: they are too few to test on some.")
+    test = (kept.take(held), column.take(held), rows[held]) if held.any() else None
+    y = target_values(column, found)[~held]
+    training = kept.take(~held)
+    return FitData(target, found, uses, training, y, test, tuple(early), notes)
+
+
+def _check_inputs(table: Table, target: str) -> None:
+    from lamina.core.errors import DataError
+
+    if len(table.names) == 1:
+        raise DataError(
+            f"fit: expected at least one column to learn from, got the target alone ({target!r}). "
+            "Add columns."
+        )
+
+
+def _estimator(
+    task: Task, preset: str, max_seconds: float | None, seed: int, threads: int | None
+) -> Any:
+    from lamina.tabular.tabular_classifier import TabularClassifier
+    from lamina.tabular.tabular_regressor import TabularRegressor
+
+    kind = TabularClassifier if task == "classification" else TabularRegressor
+    return kind(preset, max_seconds=max_seconds, random_state=seed, n_threads=threads)
 
 
 def _default_out(table: str) -> str:
@@ -223,65 +305,31 @@ def _without(rows: Table, drop: tuple[str, ...], target: str) -> Table:
     return rows
 
 
-def _split(
-    rows: Table, target: str, task: Task | None, test_size: float, seed: int
-) -> tuple[Table, Table | None, Task]:
-    """Return the rows to train on, those to test on if any, and the task."""
-    import numpy as np
-
-    from lamina.core.errors import DataError
-    from lamina.tabular.model import LEAST_ROWS, split_rows, with_target
-    from lamina.tabular.target import Target
-
-    kept, column = with_target(rows, target, "fit")
-    if kept.n_rows < rows.n_rows:
-        note(f"{rows.n_rows - kept.n_rows:,} rows without a target are left out.")
-    if kept.n_rows < LEAST_ROWS:
-        raise DataError(
-            f"fit: expected at least {LEAST_ROWS} rows with a target, got {kept.n_rows}. Add rows: "
-            "from so few nothing can be learnt that a score could show."
-        )
-    # The task is found from all rows, so that it does not depend on how they are split.
-    found = Target.fit(column, task).task
-    held = split_rows(column, found, test_size, np.random.default_rng([seed, 1]))
-    if not held.any():
-        return kept, None, found
-    return kept.take(~held), kept.take(held), found
-
-
-def _summarise(model: TableModel, report: dict[str, Any]) -> None:
+def _summarise(est: Any, report: Mapping[str, Any], data: FitData) -> None:
     """Print the closing summary."""
-    for text in report["notes"]:
+    for text in data.notes:
         note(text)
-    training, target = model.summary, model.target
-    n_classes = f" of {len(target.classes)} classes" if target.classes else ""
-    pairs = [("target", f"{target.name} ({target.task}{n_classes})")]
-    pairs.append(
-        ("columns", f"{len(model.preprocessor.names)} used, {model.network.spec.d_in} inputs")
-    )
-    pairs.append(("found", model.uses.counts()))
-    rows = [f"{training['n_rows'] - training['n_validation']:,} training"]
-    rows.append(f"{training['n_validation']:,} validation")
-    rows.append(f"{report['n_test_rows']:,} test")
-    pairs.append(("rows", ", ".join(rows)))
-    pairs.append(("epochs", _epochs(training)))
-    if 0 < report["n_test_rows"] < FEW_ROWS:
-        note(f"the test score is of {report['n_test_rows']} rows only: much of it is chance.")
-    for name, value in report["test_scores"].items():
-        pairs.append((f"test {SCORE_NAMES[name]}", score_text(name, value)))
-    if not report["test_scores"]:
-        for name, value in training["validation"].items():
-            pairs.append((f"validation {SCORE_NAMES[name]}", score_text(name, value)))
+    n_classes = f" of {len(est.classes_)} classes" if data.task == "classification" else ""
+    pairs = [("target", f"{data.target.name} ({data.task}{n_classes})")]
+    n_inputs = len(est.inputs_.cells)
+    pairs.append(("columns", f"{len(est.inputs_.names)} used, {n_inputs} inputs"))
+    pairs.append(("found", data.uses.counts()))
+    pairs.append(("rows", f"{data.training.n_rows:,} training, {data.n_test_rows:,} test"))
+    pairs.append(("members", members_text(est.report_)))
+    if 0 < data.n_test_rows < FEW_ROWS:
+        note(f"the test score is of {data.n_test_rows} rows only: much of it is chance.")
+    test = bool(report["test_scores"])
+    kind = "test" if test else "out-of-fold"
+    for name, value in report["test_scores" if test else "out_of_fold_scores"].items():
+        pairs.append((f"{kind} {SCORE_NAMES[name]}", score_text(name, value)))
     pairs.append(("time", f"{report['seconds']:.1f} s"))
     pairs.append(("written", report["out"]))
     facts(pairs)
 
 
-def _epochs(training: Any) -> str:
-    """Return how long training went on, and which epoch was kept."""
-    text = str(training["epochs"])
-    if training["best_epoch"] is not None:
-        text += f", the best was {training['best_epoch'] + 1}"
-    if training["stopped"] == "max_seconds":
-        text += ", stopped by --max-seconds"
-    return text
+def members_text(report: Any) -> str:
+    """Return how many networks there are, how long they trained, and what ended it."""
+    low, high = min(report.epochs), max(report.epochs)
+    epochs = f"{low}" if low == high else f"{low} to {high}"
+    text = f"{report.n_members}, of {epochs} epochs each"
+    return text + (", stopped by --max-seconds" if "max_seconds" in report.stopped else "")

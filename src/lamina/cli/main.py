@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -24,6 +25,8 @@ import click
 from lamina import __version__
 from lamina.cli.console import note, one_line
 
+# Who typed a verb did not call the estimator's method that an error names
+_METHOD = re.compile(r"^Tabular(Classifier|Regressor)\.\w+: ")
 VERBS = ("fit", "predict", "evaluate", "show", "bench", "info")
 
 
@@ -85,7 +88,7 @@ def _explain(error: Exception) -> int:
     from lamina.core.errors import LaminaError  # NumPy is in memory by now, or soon
 
     if isinstance(error, LaminaError | click.ClickException):
-        _say(str(error))
+        _say(_METHOD.sub("", str(error)))
         return 2
     if isinstance(error, OSError) and error.strerror:
         _say(f"{error.strerror}: {error.filename or 'standard output'}.")

@@ -1,7 +1,7 @@
 """How a running fit shows itself on standard error.
 
-On a terminal: one bar with epoch, loss, validation score and time left. Elsewhere (a log file,
-a pipe): a plain line now and then.
+All members together. On a terminal: one bar with epoch, loss, score on held-out rows and time left.
+Elsewhere (a log file, a pipe): a plain line now and then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TrainingProgress:
     Parameters
     ----------
     score_name : str
-        What the validation score is called.
+        What the score on held-out rows is called.
     max_seconds : float, optional
         The time limit, which bounds the time left.
     quiet : bool
@@ -42,6 +42,8 @@ class TrainingProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = 0.0
+        self._latest: dict[int, EpochReport] = {}
+        self._unsaid = ""
 
     def __enter__(self) -> TrainingProgress:
         if not self.quiet and sys.stderr.isatty():
@@ -58,17 +60,26 @@ class TrainingProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        elif self._unsaid and kind is None:
+            click.echo(self._unsaid, err=True)
 
     def __call__(self, report: EpochReport) -> None:
         """Show where training is."""
         if self.quiet:
             return
-        done = report.epoch + 1
-        epoch = f"epoch {done}/{report.max_epochs}"
-        scores = f"loss {report.train_loss:.4f}"
-        if report.validation_score is not None:
-            scores += f"  validation {self.score_name} {report.validation_score:.4f}"
-        left = f"at most {self._seconds_left(report):.0f} s left"
+        # Members take turns: a round is over when the first of them is told of again
+        if self._bar is None and report.member in self._latest:
+            self._say_if_due()
+        self._latest[report.member] = report
+        members = list(self._latest.values())
+        done = max(r.epoch for r in members) + 1
+        several = f" of {len(members)} members" if len(members) > 1 else ""
+        epoch = f"epoch {done}/{report.max_epochs}{several}"
+        scores = f"loss {_mean([r.train_loss for r in members]):.4f}"
+        held = [r.validation_score for r in members if r.validation_score is not None]
+        if held:
+            scores += f"  held-out {self.score_name} {_mean(held):.4f}"
+        left = f"at most {self._seconds_left(report, done):.0f} s left"
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
@@ -78,23 +89,26 @@ class TrainingProgress:
                 scores=scores,
                 left=left,
             )
-        elif self._line_is_due(done == report.max_epochs):
-            click.echo(f"{epoch}  {scores}  {left}", err=True)
+        else:
+            self._unsaid = f"{epoch}  {scores}  {left}"
 
-    def _seconds_left(self, report: EpochReport) -> float:
+    def _seconds_left(self, report: EpochReport, done: int) -> float:
         """Return an upper bound: training may stop earlier, when it no longer improves."""
-        done = report.epoch + 1
         by_epochs = report.seconds / done * (report.max_epochs - done)
         if self.max_seconds is None:
             return by_epochs
         return min(by_epochs, max(self.max_seconds - report.seconds, 0.0))
 
-    def _line_is_due(self, last: bool) -> bool:
+    def _say_if_due(self) -> None:
+        """Print what was not said yet, if the last line is long enough ago."""
         now = time.monotonic()
-        if not last and now - self._last_line < SECONDS_BETWEEN_LINES:
-            return False
-        self._last_line = now
-        return True
+        if self._unsaid and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            click.echo(self._unsaid, err=True)
+            self._last_line, self._unsaid = now, ""
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _bar() -> Progress:

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lamina.cli.console import SCORE_NAMES, facts, json_option, note, one_line, print_json
+from lamina.cli.console import (
+    SCORE_NAMES,
+    facts,
+    json_option,
+    note,
+    one_line,
+    open_estimator,
+    print_json,
+    score_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lamina.core.spec import NetworkSpec
-    from lamina.tabular.model import TableModel
-    from lamina.tabular.preprocess import Encoding
+    from lamina.tabular.fit_report import FitReport
     from lamina.tabular.uses import ColumnUses
 
 
@@ -24,8 +30,8 @@ if TYPE_CHECKING:
 def command(model: str, as_json: bool) -> None:
     """Show what a model holds, or a table.
 
-    Of a model that is its role, its layers and, if lamina fit made it, the columns it reads and
-    how it was trained. Of a csv, tsv, parquet, jsonl or feather file, or a folder of them, it is
+    Of a model that is its role, its layers and, if it is one of tables, the columns it reads and
+    how it was fitted. Of a csv, tsv, parquet, jsonl or feather file, or a folder of them, it is
     what lamina fit would use each column for, and why; fit --types overrules it.
     """
     from lamina.core.modelfile import read
@@ -35,14 +41,12 @@ def command(model: str, as_json: bool) -> None:
         return
 
     role, spec, arrays = read(model)
-    if role == "table_model":
-        from lamina.tabular.model import TableModel
-
-        opened = TableModel.from_file_parts(spec, arrays)
+    if role.startswith("tabular_"):
+        est = open_estimator(model, "show")
         if as_json:
-            print_json({"role": role, "n_params": opened.network.n_params, **spec})
+            print_json({"role": role, "n_params": est.ensemble_.n_params, **spec})
         else:
-            _show_table_model(opened)
+            _show_estimator(role, est)
         return
     n_params = sum(int(array.size) for array in arrays.values())
     if as_json:
@@ -93,25 +97,21 @@ def _show_uses(uses: ColumnUses) -> None:
         )
 
 
-def _show_table_model(model: TableModel) -> None:
-    target = model.target
-    classes = f": {', '.join(target.classes[:10])}" if target.classes else ""
-    more = f" and {len(target.classes) - 10} more" if len(target.classes) > 10 else ""
-    facts(
-        [
-            ("role", "table model, made by lamina fit"),
-            ("target", f"{target.name} ({target.task}{classes}{more})"),
-            ("numbers", f"{model.network.n_params:,} parameters"),
-        ]
-    )
-    _show_layers(model.network.spec)
-    click.echo(f"\ncolumns ({len(model.preprocessor.encodings)})")
-    facts((f"  {e.name}", _encoding(e)) for e in model.preprocessor.encodings)
-    if model.uses.columns:
-        click.echo("\nthe table it was fitted on")
-        _show_uses(model.uses)
+def _show_estimator(role: str, est: Any) -> None:
+    target = getattr(est, "target_", None)
+    name = "" if target is None else f"{target.name}, "
+    kind = "numbers"
+    if hasattr(est, "classes_"):
+        classes = [str(c) for c in est.classes_.tolist()]
+        more = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
+        kind = f"classes {', '.join(classes[:10])}{more}"
+    members = f"{est.ensemble_.n_params:,} parameters in {len(est.ensemble_)} members"
+    facts([("role", role.replace("_", " ")), ("target", f"{name}{kind}"), ("numbers", members)])
+    _show_layers(est.ensemble_.spec)
+    click.echo("\nthe table it was fitted on")
+    _show_uses(est.inputs_.uses)
     click.echo("\ntraining")
-    facts((f"  {name}", value) for name, value in _training(model.summary))
+    facts((f"  {what}", value) for what, value in _training(est))
 
 
 def _show_layers(spec: NetworkSpec) -> None:
@@ -125,44 +125,36 @@ def _show_layers(spec: NetworkSpec) -> None:
     )
 
 
-def _encoding(encoding: Encoding) -> str:
-    text: str = encoding.kind
-    if encoding.levels:
-        text += f", {len(encoding.levels)} levels"
-    if encoding.rare:
-        text += ", rare ones together"
-    return text + (", may be missing" if encoding.missing else "")
-
-
-TRAINING_NAMES = {
-    "n_rows": "rows",
-    "n_rows_left_out": "rows without a target",
-    "n_validation": "validation rows",
-    "best_epoch": "best epoch",
-    "stopped": "ended by",
-    "n_threads": "threads",
-    "isa": "instruction set",
-}
 ENDINGS = {
     "max_epochs": "the number of epochs",
     "max_seconds": "the time limit",
-    "patience": "no lower validation loss",
+    "patience": "no lower held-out loss",
 }
 
 
-def _training(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    pairs = []
-    for name, value in summary.items():
-        called = TRAINING_NAMES.get(name, name.replace("_", " "))
-        if name == "validation" and isinstance(value, dict):
-            for score, number in value.items():
-                pairs.append((f"validation {SCORE_NAMES.get(score, score)}", f"{number:.4g}"))
-        elif name == "best_epoch" and value is not None:
-            pairs.append((called, str(value + 1)))  # people count from 1, as fit's summary does
-        elif name == "stopped":
-            pairs.append((called, ENDINGS.get(value, str(value))))
-        elif isinstance(value, float):
-            pairs.append((called, f"{value:.4g}"))
-        elif value is not None:
-            pairs.append((called, f"{value:,}" if name.startswith("n_") else str(value)))
+def _training(est: Any) -> list[tuple[str, str]]:
+    """Return how a fit went, in words."""
+    report: FitReport = est.report_
+    ends = {end: report.stopped.count(end) for end in dict.fromkeys(report.stopped)}
+    pairs = [
+        ("preset", est.preset),
+        ("rows", f"{report.n_rows:,}"),
+        ("members", str(report.n_members)),
+        ("epochs", _range(report.epochs)),
+        ("best epoch", _range(report.best_epochs)),
+        ("ended by", ", ".join(f"{ENDINGS.get(end, end)} ({n})" for end, n in ends.items())),
+    ]
+    for name, value in report.scores.items():
+        called = SCORE_NAMES.get(name, name.replace("_", " "))
+        pairs.append((f"out-of-fold {called}", score_text(name, value)))
+    pairs += [
+        ("seed", str(report.seed if est.random_state is None else est.random_state)),
+        ("threads", str(report.n_threads)),
+        ("instruction set", report.isa),
+    ]
     return pairs
+
+
+def _range(values: tuple[int, ...]) -> str:
+    low, high = min(values, default=0), max(values, default=0)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -76,7 +76,12 @@ def as_table(
     if isinstance(X, np.ndarray):
         return _from_numpy(X, feature_names, where)
     if isinstance(X, Mapping):
-        columns = [_from_list(str(name), list(values)) for name, values in X.items()]
+        columns = [
+            _from_array(str(name), values)
+            if isinstance(values, np.ndarray) and values.ndim == 1
+            else _from_list(str(name), list(values))
+            for name, values in X.items()
+        ]
         return _table([str(name) for name in X], columns, where)
     if hasattr(X, "toarray"):
         raise DataError(

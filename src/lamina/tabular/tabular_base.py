@@ -31,6 +31,8 @@ from lamina.tabular.learner import Learned, learn
 from lamina.tabular.recipe import PRESETS, find_recipe
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_file import to_parts
+from lamina.tabular.target import Target
+from lamina.tabular.uses import ColumnUses
 
 Array = NDArray[Any]
 
@@ -58,8 +60,10 @@ class BaseTabular(Explainable, BaseEstimator):
     verbose: bool | int
     n_features_in_: int
     report_: FitReport
+    target_: Target
     _out_of_fold: NDArray[np.float32]  # the members' mean output (n, d_out)
     _on_epoch: Callable[[EpochReport], Any] | None = None
+    _uses: ColumnUses | None = None  # found already, in more rows than fit gets
     _role: ClassVar[str]
 
     def __sklearn_tags__(self) -> Any:
@@ -75,6 +79,7 @@ class BaseTabular(Explainable, BaseEstimator):
     def _table_to_fit(self, X: Any) -> Table:
         """Return X as a table, and remember its columns as scikit-learn does."""
         where = f"{type(self).__name__}.fit"
+        self.__dict__.pop("target_", None)  # of another fit
         refuse_sparse(X, where)
         if isinstance(X, Table):
             table = X
@@ -176,7 +181,7 @@ class BaseTabular(Explainable, BaseEstimator):
         where = f"{type(self).__name__}.fit"
         recipe = find_recipe(self.preset, where)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        uses = find_uses(table, self.types, where=where)
+        uses = self._uses or find_uses(table, self.types, where=where)
         prepared = uses.apply(table, where)
         inputs = Inputs.fit(prepared, uses)
         x = inputs.write(prepared)

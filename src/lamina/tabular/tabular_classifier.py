@@ -63,7 +63,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Rows that it learnt from, as the network reads them: what `explain` compares with.
     out_of_fold_proba_ : ndarray (n, n_classes)
         Calibrated probabilities of the training rows, each by members that did not see it.
-    report_ : how the fit went
+    report_ : FitReport
+        How the fit went; its `scores` are of the training rows, by members that did not see them.
+    target_ : Target
+        The target's column, where ``lamina fit`` made the model.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from lamina.tabular.fit_report import FitReport
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
 from lamina.tabular.table import CODED, Column, Table
+from lamina.tabular.target import Target
 from lamina.tabular.uses import DROPPED
 
 Array = NDArray[Any]
@@ -46,6 +47,8 @@ def to_parts(est: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         spec["classes"] = classes_to_json(est.classes_)
     if hasattr(est, "feature_names_in_"):
         spec["feature_names_in_"] = [str(name) for name in est.feature_names_in_]
+    if hasattr(est, "target_"):
+        spec["target"] = est.target_.to_json()
     return spec, arrays
 
 
@@ -82,6 +85,8 @@ def from_parts(kind: type[Any], spec: Mapping[str, Any], arrays: Mapping[str, Ar
         _require(type(est._n_dims) is int and est._n_dims in (1, 2), "one or two dimensions")
         _require(est._n_dims == 2 or len(est.head_.centre) == 1, "one target a dimension")
     _check_network(est)
+    if "target" in spec:
+        est.target_ = Target.from_json(spec["target"])
     est._keep_out_of_fold(_out_of_fold(est, arrays))
     est.background_ = _background(est, arrays)
     _dry_run(est)

@@ -60,7 +60,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Rows that it learnt from, as the network reads them: what `explain` compares with.
     out_of_fold_ : ndarray (n,) or (n, n_targets)
         Predictions for the training rows, each by members that did not see it.
-    report_ : how the fit went
+    report_ : FitReport
+        How the fit went; its `scores` are of the training rows, by members that did not see them.
+    target_ : Target
+        The target's column, where ``lamina fit`` made the model.
 
     Raises
     ------

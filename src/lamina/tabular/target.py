@@ -1,23 +1,21 @@
-"""The target column: which task it poses, and how its values and the network's outputs relate.
-
-* classification: class k of K is the index k; the network's softmax gives K probabilities;
-* regression: y = (v - mean) / scale, so v_pred = mean + scale * y_pred.
-"""
+"""The target column: how its values are read, which task they pose, and which rows have one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.core import metrics
 from lamina.core.errors import DataError, ModelFileError
-from lamina.tabular.scores import area_under_curve
-from lamina.tabular.table import CODED, Column, Kind, list_names
+from lamina.tabular.convert import as_kind
+from lamina.tabular.kinds import find_uses
+from lamina.tabular.table import CODED, Column, Kind, Table, list_names, number_text
+from lamina.tabular.uses import FORMS
 
+Array = NDArray[Any]
 Task = Literal["classification", "regression"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
@@ -27,128 +25,93 @@ MAX_WHOLE_CLASSES = 10
 
 @dataclass(frozen=True)
 class Target:
-    """What the model predicts.
+    """Which column of a table is predicted, and how its values are read.
 
     Parameters
     ----------
-    name, kind
-        The target column, as in `Column`.
-    task : {"classification", "regression"}
-        How it is predicted.
-    classes : tuple of str
-        The classes, sorted; empty for regression.
-    mean, scale : float
-        Centre and standard deviation of a regression target.
+    name : str
+        The column.
+    kind : {"number", "text", "boolean"}
+        What its values are.
+    form : str
+        How text is read as numbers, see `parse`.
+    marks : tuple of str
+        Text among its numbers that counts as missing.
     """
 
     name: str
     kind: Kind
-    task: Task
-    classes: tuple[str, ...] = ()
-    mean: float = 0.0
-    scale: float = 1.0
+    form: str = ""
+    marks: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, column: Column, task: Task | None = None) -> Target:
-        """Describe the target; ``task=None`` finds the task from the values (see `find_task`).
+    def find(
+        cls, table: Table, name: str, types: Mapping[str, str] | None = None, where: str = "fit"
+    ) -> tuple[Target, tuple[str, ...]]:
+        """Return the target called ``name``, and notes on its values.
 
-        The column must have no missing values. Raises `DataError` if it cannot be learnt.
+        Raises
+        ------
+        DataError
+            There is no such column, or it holds dates or values of another kind.
         """
-        task = task or find_task(column)
-        return _fit_classes(column) if task == "classification" else _fit_numbers(column)
+        column = table.column(name, where)
+        given = {key: use for key, use in (types or {}).items() if key == name}
+        uses = find_uses(Table({name: column}, table.n_rows), given, target=name, where=where)
+        use = uses[name]
+        if use.kind not in (*CODED, "number"):
+            raise DataError(
+                f"{where}: expected target {name!r} to hold numbers, text or booleans, got "
+                f"{use.kind} values. Choose another column, or make classes of it."
+            )
+        return cls(name, use.kind, use.form, use.marks), uses.notes
 
     @property
-    def d_out(self) -> int:
-        """How many outputs the network has."""
-        return max(1, len(self.classes))
+    def text_columns(self) -> tuple[str, ...]:
+        """The target if `read_table` must leave it as text."""
+        return (self.name,) if self.kind == "text" else ()
 
-    def encode(self, column: Column, where: str) -> NDArray[Any]:
-        """Return y: class indices int32 (n,), or standardised numbers float32 (n, 1).
+    def split(self, table: Table, where: str) -> tuple[Table, Column, NDArray[np.intp]]:
+        """Return the rows that have a target, without it; their targets; and which rows they are.
 
-        Raises `DataError` for a class that `fit` never saw, or for text where numbers were.
+        Raises
+        ------
+        DataError
+            There is no such column, no row, or no row with a target.
         """
-        if self.task == "regression":
-            if column.kind != "number":
-                raise DataError(
-                    f"{where}: expected target {self.name!r} to hold numbers as in fit, got "
-                    f"{column.kind} values. Correct the column."
-                )
-            standard: NDArray[np.float64] = (column.values - self.mean) / self.scale
-            return standard.astype(np.float32)[:, np.newaxis]  # (n, 1)
-        text = column.as_text()
-        index = {name: k for k, name in enumerate(self.classes)}
-        if self.kind == "boolean":
-            index |= {"0": index["false"], "1": index["true"]}
-        lookup = np.array([index.get(level, -1) for level in text.levels], dtype=np.int32)
-        y: NDArray[np.int32] = lookup[text.values]
-        if (y < 0).any():
-            unknown = text.levels[text.values[np.argmin(y)]]
+        column = table.column(self.name, where)
+        column = as_kind(column, self.kind, where, form=self.form, marks=self.marks).finite
+        if table.n_rows == 0:
+            raise DataError(f"{where}: expected at least one row, the table has none. Add rows.")
+        if column.missing.all():
             raise DataError(
-                f"{where}: expected target {self.name!r} to be one of the classes seen in fit, "
-                f"{list_names(self.classes)}, got {unknown!r}. Leave such rows out or fit again."
+                f"{where}: expected values in target {self.name!r}, every row is missing its own. "
+                "Choose another column."
             )
-        return y
-
-    def decode(self, output: NDArray[Any]) -> NDArray[Any]:
-        """Return predictions for the network's output (n, d_out), as values of the target (n,)."""
-        if self.task == "regression":
-            return np.asarray(self.mean + self.scale * output[:, 0].astype(np.float64))
-        return np.asarray(self.class_values()[np.argmax(output, axis=1)])
-
-    def class_values(self) -> NDArray[Any]:
-        """Return the classes as numbers, booleans or text, as the target column had them."""
-        if self.kind == "number":
-            values = np.array([float(c) for c in self.classes])
-            return values.astype(np.int64) if all(float(v).is_integer() for v in values) else values
-        if self.kind == "boolean":
-            return np.array([c == "true" for c in self.classes])
-        return np.array(self.classes, dtype=object)
-
-    def scores(self, y: NDArray[Any], output: NDArray[Any]) -> dict[str, float]:
-        """Return the scores of the network's output (n, d_out) against `encode`'s y.
-
-        Classification: accuracy, log_loss, and auc where there are two classes and both occur.
-        Regression, in the target's own unit: r2, rmse, mae.
-        """
-        if self.task == "regression":
-            true, predicted = self.decode(y), self.decode(output)
-            return {
-                "r2": metrics.r2(true, predicted),
-                "rmse": metrics.rmse(true, predicted),
-                "mae": metrics.mae(true, predicted),
-            }
-        found = {
-            "accuracy": metrics.accuracy(y, np.argmax(output, axis=1)),
-            "log_loss": metrics.log_loss(y, output),
-        }
-        if len(self.classes) == 2 and 0 < np.count_nonzero(y) < y.size:
-            found["auc"] = area_under_curve(y == 1, output[:, 1])
-        return found
+        rows = np.flatnonzero(~column.missing)
+        inputs = table.without(self.name)
+        if len(rows) < table.n_rows:
+            inputs, column = inputs.take(rows), column.take(rows)
+        return inputs, column, rows
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "task": self.task,
-            "classes": list(self.classes),
-            "mean": self.mean,
-            "scale": self.scale,
-        }
+        return {**asdict(self), "marks": list(self.marks)}
 
     @classmethod
     def from_json(cls, state: Any) -> Target:
         """Rebuild from `to_json`; `ModelFileError` if it makes no sense."""
-        try:
-            _check_state(state)
-            target = cls(**{**state, "classes": tuple(state["classes"])})
-            target.class_values()
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(
-                f"load: expected the target of a table model, got {error!s}. "
-                "The file is damaged; fit the model again."
-            ) from error
-        return target
+        if isinstance(state, dict) and set(state) == {"name", "kind", "form", "marks"}:
+            name, kind, form, marks = (state[key] for key in ("name", "kind", "form", "marks"))
+            texts = isinstance(marks, list) and all(
+                isinstance(text, str) for text in (name, kind, form, *marks)
+            )
+            if texts and kind in (*CODED, "number") and form in ("", *FORMS.get(kind, ())):
+                return cls(name, kind, form, tuple(marks))
+        raise ModelFileError(
+            "load: expected the target of a table, got other fields. "
+            "The file is damaged; fit the model again."
+        )
 
 
 def find_task(column: Column) -> Task:
@@ -160,69 +123,123 @@ def find_task(column: Column) -> Task:
     return "classification" if whole and distinct.size <= MAX_WHOLE_CLASSES else "regression"
 
 
-def _fit_classes(column: Column) -> Target:
-    """Find the classes of a classification target."""
-    if column.kind not in (*CODED, "number"):
-        raise DataError(
-            f"fit: expected target {column.name!r} to hold numbers, text or booleans, got "
-            f"{column.kind} values. Choose another column, or make classes of it."
-        )
-    text = column.as_text()
-    classes = [text.levels[code] for code in np.unique(text.values)]
-    classes.sort(key=float if column.kind == "number" else None)
-    if len(classes) < 2:
-        raise DataError(
-            f"fit: expected at least two classes in target {column.name!r}, got only "
-            f"{classes[0]!r} in every row. Choose another column, or add rows of another class."
-        )
-    if len(classes) > 20 and 2 * len(classes) > text.values.size:
-        number = column.kind == "number"
-        raise DataError(
-            f"fit: expected classes in target {column.name!r} that repeat, got {len(classes)} "
-            f"different values in {text.values.size} rows. "
-            + ("Use --task regression." if number else "Choose another column.")
-        )
-    return Target(column.name, column.kind, "classification", tuple(classes))
+def target_values(column: Column, task: Task) -> Array:
+    """Return y (n,): classes as numbers, booleans or text, or numbers to predict."""
+    if column.kind == "text":
+        return np.asarray(np.array(column.levels, dtype=object)[column.values])
+    if column.kind == "boolean":
+        return np.asarray(column.values == 1)
+    values = np.asarray(column.values, np.float64)
+    whole = task == "classification" and bool((values == np.floor(values)).all())
+    return values.astype(np.int64) if whole and np.abs(values).max() < 2**53 else values
 
 
-def _fit_numbers(column: Column) -> Target:
-    """Find centre and spread of a regression target."""
+def check_target(column: Column, task: Task, where: str) -> None:
+    """Refuse a target, without missing values, that cannot be learnt.
+
+    Raises
+    ------
+    DataError
+        One class, classes that hardly repeat, text to regress on, a constant, or numbers too large.
+    """
+    name = column.name
+    if task == "classification":
+        text = column.as_text()
+        counts = np.bincount(text.values, minlength=len(text.levels))
+        n_classes = int(np.count_nonzero(counts))
+        if n_classes < 2:
+            raise DataError(
+                f"{where}: expected at least two classes in target {name!r}, got only "
+                f"{text.levels[int(counts.argmax())]!r} in every row. Choose another column, or "
+                "add rows of another class."
+            )
+        if n_classes > 20 and 2 * n_classes > text.values.size:
+            advice = "Use --task regression." if column.kind == "number" else "Choose another."
+            raise DataError(
+                f"{where}: expected classes in target {name!r} that repeat, got {n_classes} "
+                f"different values in {text.values.size} rows. {advice}"
+            )
+        return
     if column.kind != "number":
         raise DataError(
-            f"fit: expected numbers in target {column.name!r} for regression, got "
-            f"{column.kind} values. Use --task classification, or another column."
+            f"{where}: expected numbers in target {name!r} for regression, got {column.kind} "
+            "values. Use --task classification, or another column."
         )
     values = column.values
     if values.min() == values.max():
         raise DataError(
-            f"fit: expected target {column.name!r} to vary, got {values[0]:g} in every row. "
+            f"{where}: expected target {name!r} to vary, got {values[0]:g} in every row. "
             "Choose another column."
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = float(values.mean()), float(values.std())
-    if not (np.isfinite(mean) and np.isfinite(scale) and scale > 0):
+        if not np.isfinite(np.asarray(values, np.float64).std()):
+            raise DataError(
+                f"{where}: expected target {name!r} within float64's range, got numbers up to "
+                f"{np.abs(values).max():g}. Rescale the column."
+            )
+
+
+def lonely_classes(column: Column, rows: NDArray[np.intp]) -> list[str]:
+    """Return a sentence on each class that one row alone holds; ``rows``: their places, from 0."""
+    text = column.as_text()
+    counts = np.bincount(text.values, minlength=len(text.levels))
+    return [
+        f"class {text.levels[k]!r} of target {column.name!r} has one row only, row "
+        f"{rows[int(np.argmax(text.values == k))] + 1}: it is learnt, but no score is of it."
+        for k in np.flatnonzero(counts == 1)[:8]
+    ]
+
+
+def class_places(
+    column: Column, classes: Array, rows: NDArray[np.intp], where: str
+) -> NDArray[np.intp]:
+    """Return each row's place in ``classes``; `DataError` names the first class that is none.
+
+    Parameters
+    ----------
+    column : Column
+        The target's values, none missing.
+    classes : (n_classes,)
+        As `target_values` gave them to fit.
+    rows : (n,) int
+        The rows of the table that they are from, for the sentence.
+    """
+    values = target_values(column, "classification")
+    index = {value: place for place, value in enumerate(classes.tolist())}
+    distinct, back = np.unique(values, return_inverse=True)
+    places = np.array([index.get(value, -1) for value in distinct.tolist()], np.intp)[back]
+    if (places < 0).any():
+        first = int(np.argmin(places))
+        value = values[first]
+        shown = value if column.kind in CODED else number_text(value)
         raise DataError(
-            f"fit: expected target {column.name!r} within float64's range, got numbers up to "
-            f"{np.abs(values).max():g}. Rescale the column."
+            f"{where}: expected target {column.name!r} to be one of the classes seen in fit, "
+            f"{list_names([str(c) for c in classes])}, got {str(shown)!r} in row "
+            f"{rows[first] + 1}. Leave such rows out or fit again."
         )
-    return Target(column.name, "number", "regression", mean=mean, scale=scale)
+    return places
 
 
-def _check_state(state: Mapping[str, Any]) -> None:
-    """Raise ValueError for a state that `to_json` would not have written."""
-    if set(state) != {"name", "kind", "task", "classes", "mean", "scale"}:
-        raise ValueError("other fields")
-    if state["task"] not in TASKS or state["kind"] not in (*CODED, "number"):
-        raise ValueError("an unknown task or kind")
-    if not isinstance(state["name"], str):
-        raise ValueError("a name that is not text")
-    numbers: list[Any] = [state["mean"], state["scale"]]
-    if not all(isinstance(v, float) and np.isfinite(v) for v in numbers) or numbers[1] <= 0:
-        raise ValueError("a mean and scale that are no finite numbers")
-    classes = state["classes"]
-    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-        raise ValueError("classes that are not text")
-    if len(set(classes)) != len(classes) or (state["task"] == "classification") != bool(classes):
-        raise ValueError("classes that do not suit the task")
-    if state["kind"] == "boolean" and classes != ["false", "true"]:
-        raise ValueError("booleans of other names")
+def split_rows(
+    column: Column, task: Task, fraction: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return a mask (n,) that is True for the rows to hold out, about ``fraction`` of them.
+
+    Every class keeps its share, and at least one row on the other side; so do all rows together.
+    """
+    n = column.values.size
+    if task == "classification":
+        text = column.as_text()
+        groups = text.values
+        n_groups = len(text.levels)
+    else:
+        groups, n_groups = np.zeros(n, dtype=np.int32), 1
+    shuffled = rng.permutation(n)
+    order = shuffled[np.argsort(groups[shuffled], kind="stable")]  # rows of one class together
+    counts = np.bincount(groups, minlength=n_groups)
+    starts = np.cumsum(counts) - counts
+    n_held = np.minimum(np.round(counts * fraction), np.maximum(counts - 1, 0))
+    place = np.arange(n) - starts[groups[order]]  # of each row within its class
+    held = np.zeros(n, dtype=bool)
+    held[order] = place < n_held[groups[order]]
+    return held

@@ -346,7 +346,6 @@ struct PyEngine {
                const std::optional<InputVector>& sample_weight,
                const std::optional<InputVector>& output_weight) const {
     check_x(x);
-    if (compares_derivatives(loss.loss)) check_plain();
     const size_t n = x.shape(0);
     Rows<T> r{static_cast<int64_t>(n), x.data(), nullptr, nullptr, nullptr, nullptr};
     Array<const int32_t, 1> classes;
@@ -401,9 +400,6 @@ struct PyEngine {
     });
   }
 
-  void check_plain() const {
-    require(spec.encoding.kind == EncodingKind::kNone, "derivatives by x need a plain input");
-  }
   using Cube = Array<T, 3>;
   using InputCube = Array<const T, 3>;
   template <class M>
@@ -426,7 +422,6 @@ struct PyEngine {
            const std::optional<Matrix>& curvature, int n_threads) {
     check_x(x);
     check_threads(n_threads);
-    check_plain();
     check_coefficients(coefficients, curvature.has_value());
     check_outputs(values, x.shape(0), false, "values has the wrong shape");
     check_outputs(jacobian, x.shape(0), true, "jacobian has the wrong shape");
@@ -444,7 +439,6 @@ struct PyEngine {
                     const std::optional<Matrix>& grad_x, int n_threads) {
     check_x(x);
     check_threads(n_threads);
-    check_plain();
     check_coefficients(coefficients, d_curvature.has_value());
     check_outputs(d_values, x.shape(0), false, "d_values has the wrong shape");
     check_outputs(d_jacobian, x.shape(0), true, "d_jacobian has the wrong shape");
@@ -463,7 +457,6 @@ struct PyEngine {
   void hessian_vector(const Input& x, const Input& v, const Cube& out, int n_threads) {
     check_x(x);
     check_x(v);
-    check_plain();
     check_threads(n_threads);
     require(v.shape(0) == x.shape(0), "v has the wrong number of rows");
     require(out.shape(0) == x.shape(0) && out.shape(1) == static_cast<size_t>(d_out) &&

@@ -50,10 +50,8 @@ void encode_wave(const Encoding<T>& e, const T* x, int64_t n, int derivative, T*
     for (int64_t row; (row = next.fetch_add(kBlock)) < n && !watch.stopped();) {
       const int rows = static_cast<int>(std::min<int64_t>(kBlock, n - row));
       e.load(x + row * e.d_in(), nullptr, rows, s.raw.data(), kBlock, 0);
-      if (derivative < 0)
-        e.forward(s.raw.data(), kBlock, 0, rows, s.panels.data(), stride);
-      else
-        e.tangent(derivative, s.raw.data(), kBlock, 0, rows, s.panels.data(), stride);
+      const Axes by = derivative < 0 ? Axes{} : Axes{}.along(derivative);
+      e.derive(by, s.raw.data(), kBlock, 0, rows, s.panels.data(), stride);
       for (int r = 0; r < rows; ++r)
         for (int c = 0; c < e.width(); c += P)
           std::copy_n(s.panels.data() + c / P * stride + static_cast<ptrdiff_t>(r) * P,

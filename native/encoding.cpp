@@ -164,9 +164,12 @@ void Encoding<T>::look_up_level(int level, int derivative, const T* u, ptrdiff_t
 }
 
 template <class T>
-void Encoding<T>::derive(int derivative, const T* raw, int capacity, int row0, int rows, T* panels,
+void Encoding<T>::derive(const Axes& by, const T* raw, int capacity, int row0, int rows, T* panels,
                          ptrdiff_t stride) const {
-  if (!grid()) return kernels_->wave_forward(wave(raw, row0, rows), derivative, panels, stride);
+  if (!grid())
+    return kernels_->wave_forward(wave(raw, row0, rows), by.order, by.axis, panels, stride);
+  if (by.order > 1) return derive_higher(by, raw, capacity, row0, rows, panels, stride);
+  const int derivative = by.order == 0 ? -1 : by.axis[0];
   for (int l = 0; l < n_levels(); ++l) {
     const Columns<T> columns(panels, stride, l * features_, features_, P);
     look_up_level(l, derivative, raw + row0, capacity, rows, columns.at, P);
@@ -186,10 +189,11 @@ void Encoding<T>::input_gradient(const T* raw, int capacity, int row0, int rows,
 }
 
 template <class T>
-KeptRows<T>::KeptRows(const Encoding<T>& e, int64_t rows)
+KeptRows<T>::KeptRows(const Encoding<T>& e, int64_t rows, int n_streams)
     : capacity((rows + 15) / 16 * 16 + 16),
+      streams(n_streams),
       u(static_cast<size_t>(capacity) * e.d_in()),
-      features(static_cast<size_t>(capacity) * e.width()) {}
+      features(static_cast<size_t>(capacity) * e.width() * n_streams) {}
 
 template <class T>
 LevelGradient<T>::LevelGradient(const Encoding<T>& e)
@@ -229,9 +233,11 @@ void Encoding<T>::lay_out(const KeptRows<T>& kept, int64_t at, int rows, T* h, p
 
 template <class T>
 void Encoding<T>::keep(const T* g, ptrdiff_t row_step, ptrdiff_t panel_step, int rows,
-                       KeptRows<T>& kept, int64_t at) const {
+                       KeptRows<T>& kept, int64_t at, int stream) const {
+  const int64_t level0 = static_cast<int64_t>(stream) * n_levels();
   each_piece(rows, width_, features_, P, [&](int row, int n_rows, int c, int n) {
-    const int64_t to = (c / features_ * kept.capacity + at + row) * features_ + c % features_;
+    const int64_t level = level0 + c / features_;
+    const int64_t to = (level * kept.capacity + at + row) * features_ + c % features_;
     copy_columns(n, g + c / P * panel_step + row * row_step + c % P, row_step,
                  kept.features.data() + to, features_, n_rows);
   });
@@ -239,13 +245,24 @@ void Encoding<T>::keep(const T* g, ptrdiff_t row_step, ptrdiff_t panel_step, int
 
 template <class T>
 void Encoding<T>::scatter(int level, int derivative, const KeptRows<T>& kept, int rows, T* gradient,
-                          uint8_t* touched) const {
+                          uint8_t* touched, int stream) const {
   const int inner = inner_derivative(level, derivative);
   if (inner == kElsewhere) return;
-  const T* g = kept.features.data() + level * kept.capacity * features_;
+  const int64_t place = static_cast<int64_t>(stream) * n_levels() + level;
+  const T* g = kept.features.data() + place * kept.capacity * features_;
   const T* columns[4] = {g, g + 1, g + 2, g + 3};
   kernels_->grid_scatter(at(level, kept.u.data(), kept.capacity, rows), inner, columns, features_,
                          gradient, touched);
+}
+
+template <class T>
+void Encoding<T>::scatter_streams(int level, const T* curvature, const KeptRows<T>& kept, int rows,
+                                  T* gradient, uint8_t* touched) const {
+  scatter(level, -1, kept, rows, gradient, touched);
+  if (kept.streams == 1) return;
+  for (int j = 0; j < d_; ++j) scatter(level, j, kept, rows, gradient, touched, 1 + j);
+  for (int j = 0; curvature && j < d_; ++j)
+    scatter_higher(level, Axes{2, {j, j}}, curvature[j], kept, rows, gradient, touched, 1 + d_);
 }
 
 template <class T>
@@ -257,12 +274,19 @@ void Encoding<T>::update(int level, const KeptRows<T>& kept, int rows, LevelGrad
   const bool few = (static_cast<int64_t>(rows) << l.args.d) < l.entries;
   const bool all = !few || (!adam && c.beta_1 != 0);
   uint8_t* touched = all ? nullptr : own.touched.data();
-  scatter(level, -1, kept, rows, own.gradient.data(), touched);
+  scatter_streams(level, nullptr, kept, rows, own.gradient.data(), touched);
+  step(level, own.gradient.data(), touched, m, v, c, adam);
+}
+
+template <class T>
+void Encoding<T>::step(int level, T* gradient, uint8_t* touched, T* m, T* v,
+                       const StepCoefficients& c, bool adam) {
+  const Level& l = levels_[level];
   TableStepArgs<T> a{};
   a.w = table() + l.offset;
   a.m = m && (adam || c.beta_1 != 0) ? m + l.offset : nullptr;
   a.v = adam ? v + l.offset : nullptr;
-  a.gradient = own.gradient.data();
+  a.gradient = gradient;
   a.touched = touched;
   a.n_groups = static_cast<ptrdiff_t>(l.entries / kTableGroup);
   a.features = features_;

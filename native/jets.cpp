@@ -38,12 +38,17 @@ Jets<T>::Jets(const Layout<T>& layout, int tangents, const T* c, int64_t most_ro
       streams(1 + tangents + (c != nullptr)),
       backward(with_backward),
       curvature(c),
-      no_bias(static_cast<size_t>(P)) {
+      no_bias(static_cast<size_t>(P)),
+      along(nullptr) {
   double columns = 0;
   for (int d : a.dims) columns += panels_of(d, P) * P;
   capacity = rows_of_block(columns * sizeof(T) * (backward ? 3 : 2), streams, most_rows);
   stride = (static_cast<ptrdiff_t>(capacity) * streams + 15) / 32 * 32 * P + 16 * P;
   const ptrdiff_t value = static_cast<ptrdiff_t>(capacity) * P;
+  if (a.encoding) {
+    raw = Aligned<T>(static_cast<size_t>(capacity) * a.d_in);
+    scratch = Aligned<T>(static_cast<size_t>(panels_of(a.dims[0], P)) * value);
+  }
   z.resize(a.depth + 1), delta.resize(a.depth + 1);
   d1.resize(a.depth + 1), d2.resize(a.depth + 1), d3.resize(a.depth + 1);
   for (int l = 0; l <= a.depth; ++l) {
@@ -57,20 +62,6 @@ Jets<T>::Jets(const Layout<T>& layout, int tangents, const T* c, int64_t most_ro
     if (n_tangents) d2[l] = Aligned<T>(panels * value);
     if (curvature) d3[l] = Aligned<T>(panels * value);
   }
-}
-
-template <class T>
-void Jets<T>::load(const T* x, const int32_t* index, int rows, int first, const T* along) {
-  T* value = h[0].data();
-  const ptrdiff_t count = static_cast<ptrdiff_t>(rows) * P;
-  a.kernels->gather(x, a.d_in, index, rows, value, stride);
-  if (along) return a.kernels->gather(along, a.d_in, nullptr, rows, value + count, stride);
-  if (rows == loaded_rows_) return;  // `first` never changes in the life of these buffers
-  loaded_rows_ = rows;
-  for (int p = 0; p < panels_of(a.d_in, P); ++p)
-    std::fill_n(value + p * stride + count, count * (streams - 1), T(0));
-  for (int j = 0; j < n_tangents; ++j)
-    for (int r = 0; r < rows; ++r) *at(h, 0, 1 + j, r, rows, first + j) = T(1);
 }
 
 template <class T>
@@ -194,7 +185,7 @@ void Jets<T>::backward_rows(Part<T>& part, int rows, bool input, bool gradients,
       g.widths = layer.out_widths.data();
       g.n_panels = layer.out_panels;
       // By x itself only the value depends on it: its tangents are unit vectors.
-      g.rows = s.source == 0 ? rows : stacked;
+      g.rows = s.source == 0 && !a.encoding ? rows : stacked;
       g.epilogue = kNone;
       g.accumulate = part.started[s.source];
       for (int q = 0; q < s.n_panels; ++q) {

@@ -14,7 +14,11 @@
 //   delta z = phi' delta h + phi'' (sum_j t_j g_j + b q(z)) + phi''' b sum_j c_j t_j(z)^2
 //
 // A weight's gradient is the product of h and delta z over the stacked rows of all streams.
+//
+// With an encoding the streams begin as h_0 and its own derivatives (jets_input.cpp); what comes
+// back to each of them goes on to the table, and to x.
 #pragma once
+#include "encoding.h"
 #include "layout.h"
 
 namespace lamina {
@@ -34,6 +38,9 @@ struct Jets {
   std::vector<Aligned<T>> z, h, delta;
   std::vector<Aligned<T>> d1, d2, d3;  // phi', phi'', phi''' of the value's rows
   Aligned<T> no_bias;
+  Aligned<T> raw;      // coordinates, as the encoding reads them
+  Aligned<T> scratch;  // panels of one derivative of h_0
+  const T* along;      // of the block at hand, or null
 
   Jets(const Layout<T>& layout, int n_tangents, const T* curvature, int64_t most_rows,
        bool backward);
@@ -41,9 +48,13 @@ struct Jets {
   // The input stage: h_0 and its derivatives along unit vectors first, first + 1, ... or, where
   // `along` (rows, d_in) is given, along one vector a row.
   void load(const T* x, const int32_t* index, int rows, int first, const T* along);
+  // Afterwards: d loss / d x (rows, d_in), where `input` was set; with a table, d loss by the
+  // streams of h_0 into rows [to, to + rows) of `kept`.
+  void input_gradient(int rows, T* grad_x);
+  void keep(KeptRows<T>& kept, int rows, int64_t to) const;
   void forward(Part<T>& part, int rows);
-  // delta[L] holds d loss / d outputs; afterwards delta[0]'s value stream holds d loss / d x where
-  // `input` is set. Weight gradients go to the part.
+  // delta[L] holds d loss / d outputs; afterwards delta[0] holds d loss / d h_0 where `input` is
+  // set, of the value alone unless x is encoded. Weight gradients go to the part.
   void clear_seeds(int rows);
   void backward_rows(Part<T>& part, int rows, bool input, bool gradients, bool accumulate);
 
@@ -58,6 +69,17 @@ struct Jets {
 
  private:
   int loaded_rows_ = -1;  // unit vectors that stand in h[0]
+  int first_ = 0;         // the first tangent's direction
+  // Stream s of h_0 is the sum over its terms of weight, times along[j] of the row where j >= 0,
+  // times a derivative.
+  struct Term {
+    Axes by;
+    T weight;
+    int j;
+  };
+  std::vector<Term> terms(int stream) const;
+  void encode(const T* x, const int32_t* index, int rows);
+  void derive(const Axes& by, int rows, T* panels, ptrdiff_t panel_stride) const;
   void output_forward(int rows);
   void output_backward(int rows, T* bias_gradient);
   void softmax_forward(int rows);

@@ -15,9 +15,13 @@ template <class T>
 struct JetLane {
   Jets<T> jets;
   Part<T> part;
+  Aligned<T> grad_x;     // of a block
+  bool started = false;  // the part's weight gradient holds a sum
   JetLane(const Layout<T>& a, int n_tangents, const T* curvature, int64_t rows, bool backward,
           bool gradients)
-      : jets(a, n_tangents, curvature, rows, backward), part(a, gradients) {}
+      : jets(a, n_tangents, curvature, rows, backward),
+        part(a, gradients),
+        grad_x(static_cast<size_t>(jets.capacity) * a.d_in) {}
 };
 
 template <class T>
@@ -42,37 +46,68 @@ void over_blocks(std::vector<std::unique_ptr<JetLane<T>>>& lanes, int64_t n, con
   if (watch.stopped()) throw Interrupted();
 }
 
+// Numbers that are kept at once of rows whose gradient a table's owners walk then.
+constexpr int64_t kWindow = 1 << 22;
+
 // Forward and backward over all rows. seed(jets, first row, rows) writes d loss / d outputs and
-// returns the loss of a block. Rows are shared out by parts, whose gradients are added in order.
+// returns the loss of a block. Rows are shared out by parts, whose gradients are added in order; a
+// table's gradient is gathered window by window.
 template <class T, class Seed>
 double sweep(Layout<T>& a, const T* x, int64_t n, int n_tangents, const T* curvature, T* grad,
              T* grad_x, int n_threads, const Poll& poll, Seed seed) {
   const bool backward = grad || grad_x;
+  T* table = grad && a.n_table() > 0 ? grad + a.n_params - a.n_table() : nullptr;
+  const bool input = grad_x || table;
+  if (input && a.input_transposed_stale) a.transpose(true);
   const int parts = threads_for(a, n, 3.0 * (1 + n_tangents), n_threads);
-  const int64_t share = (n + parts - 1) / parts;
+  const int streams = 1 + n_tangents + (curvature != nullptr);
+  const int64_t fit = std::max<int64_t>(kWindow / (streams * a.dims[0]), 1024);
+  const int64_t window = table ? std::min(n, fit) : n;
+  const int64_t share = (window + parts - 1) / parts;
   std::vector<std::unique_ptr<JetLane<T>>> lanes;
   for (int i = 0; i < parts; ++i)
     lanes.push_back(
         std::make_unique<JetLane<T>>(a, n_tangents, curvature, share, backward, grad != nullptr));
+  KeptRows<T> kept;
+  if (table) {
+    kept = KeptRows<T>(*a.encoding, window, streams);
+    std::fill_n(table, a.n_table(), T(0));
+  }
   Watch watch(poll);
+  int64_t first = 0, size = window;  // of the window at hand
   std::atomic<int> next{0};
-  run_team(parts, [&](int thread) {
+  const auto pass = [&](int thread) {
     for (int part; (part = next.fetch_add(1)) < parts;) {
       Jets<T>& jets = lanes[part]->jets;
       Part<T>& own = lanes[part]->part;
-      const int64_t begin = n * part / parts, end = n * (part + 1) / parts;
+      const int64_t begin = first + size * part / parts, end = first + size * (part + 1) / parts;
       for (int64_t row = begin; row < end && !watch.stopped(); row += jets.capacity) {
         const int rows = static_cast<int>(std::min<int64_t>(jets.capacity, end - row));
         jets.load(x + row * a.d_in, nullptr, rows, 0, nullptr);
         jets.forward(own, rows);
         own.loss += seed(jets, row, rows);
         if (backward)
-          jets.backward_rows(own, rows, grad_x != nullptr, grad != nullptr, row > begin);
-        if (grad_x) jets.copy_out(jets.delta, 0, 0, rows, grad_x + row * a.d_in, a.d_in, 1);
+          jets.backward_rows(own, rows, input, grad != nullptr, lanes[part]->started);
+        lanes[part]->started = true;
+        if (table) jets.keep(kept, rows, row - first);
+        if (grad_x) jets.input_gradient(rows, grad_x + row * a.d_in);
         if (thread == 0) watch.check();
       }
     }
-  });
+  };
+  const auto scatter = [&](int) {
+    for (int l; (l = next.fetch_add(1)) < a.encoding->n_levels();)
+      a.encoding->scatter_streams(l, curvature, kept, static_cast<int>(size),
+                                  table + a.encoding->level_offset(l), nullptr);
+  };
+  for (; first < n && !watch.stopped(); first += size) {
+    size = std::min(window, n - first);
+    next = 0;
+    run_team(parts, pass);
+    if (!table || watch.stopped()) continue;
+    next = 0;
+    run_team(parts, scatter);
+  }
   if (watch.stopped()) throw Interrupted();
   double total = 0;
   for (int part = 0; part < parts; ++part) {
@@ -108,8 +143,10 @@ void reverse(Layout<T>& a, const T* x, const T* along, int64_t n, T* values, T* 
       jets.clear_seeds(rows);
       for (int r = 0; r < rows; ++r) *jets.at(jets.delta, a.depth, tangents, r, rows, k) = T(1);
       jets.backward_rows(lane.part, rows, true, false, false);
-      jets.copy_out(jets.delta, 0, 0, rows, out + (row * d_out + k) * d_in,
-                    static_cast<ptrdiff_t>(d_out) * d_in, 1);
+      jets.input_gradient(rows, lane.grad_x.data());
+      for (int r = 0; r < rows; ++r)
+        std::copy_n(lane.grad_x.data() + static_cast<ptrdiff_t>(r) * d_in, d_in,
+                    out + ((row + r) * d_out + k) * d_in);
     }
   });
 }
@@ -160,7 +197,6 @@ void Model<T>::jet_backward(const T* x, int64_t n, const T* coefficients, const 
                             int n_threads, const Poll& poll) {
   Layout<T>& a = *layout_;
   const int d_out = a.dims.back(), d_in = a.d_in;
-  if (grad_x && a.input_transposed_stale) a.transpose(true);
   const int n_tangents = d_jacobian || d_curvature ? d_in : 0;
   sweep(a, x, n, n_tangents, d_curvature ? coefficients : nullptr, grad, grad_x, n_threads, poll,
         [&](Jets<T>& jets, int64_t row, int rows) {
@@ -187,7 +223,6 @@ template <class T>
 double Model<T>::evaluate_derivatives(const Rows<T>& rows, const LossSpec& spec, T* grad, T* grad_x,
                                       int n_threads, const Poll& poll) {
   Layout<T>& a = *layout_;
-  if (grad_x && a.input_transposed_stale) a.transpose(true);
   const LossColumns<T> columns(a, spec, rows.output_weight);
   double weight = static_cast<double>(rows.n);
   if (rows.row_weight) {

@@ -259,7 +259,8 @@ struct Kernels {
   // grad_x[row * x_stride + d] += d <g, features> / d x.
   void (*grid_input)(const GridArgs<T>&, const T* table, const T* const* g, ptrdiff_t stride,
                      T* grad_x);
-  void (*wave_forward)(const WaveArgs<T>&, int derivative, T* panels, ptrdiff_t stride);
+  // Along axes[0] ... axes[order - 1]; order 0 is h itself, 3 the most.
+  void (*wave_forward)(const WaveArgs<T>&, int order, const int* axes, T* panels, ptrdiff_t stride);
   void (*wave_input)(const WaveArgs<T>&, const T* g, ptrdiff_t stride, T* grad_x);
   void (*table_adam)(const TableStepArgs<T>&, const StepCoefficients&);  // skips zero gradients
   void (*table_sgd)(const TableStepArgs<T>&, const StepCoefficients&);

@@ -303,19 +303,40 @@ INLINE V<T> wave_factor(const WaveArgs<T>& a, int d, int c) {
   return factor;
 }
 
+// f''(t) or f'''(t).
 template <class T>
-void wave_forward(const WaveArgs<T>& a, int derivative, T* panels, ptrdiff_t stride) {
+INLINE V<T> wave_higher(Wave wave, int order, V<T> t, V<T> offset) {
+  if (wave == kSinusoid) {
+    constexpr T kPiSquared = T(9.8696044010893586188);
+    const WaveValue<T> f = wave_at<T>(wave, t, offset);
+    return (order == 2 ? f.value : f.slope) * -kPiSquared;
+  }
+  const V<T> left = t + offset, right = left + T(1);
+  const V<T> p = vnormal<T>(left).pdf, q = vnormal<T>(right).pdf;
+  return order == 2 ? left * p - right * q
+                    : (right * right - T(1)) * q - (left * left - T(1)) * p;
+}
+
+template <class T>
+void wave_forward(const WaveArgs<T>& a, int order, const int* axes, T* panels, ptrdiff_t stride) {
   constexpr int P = kPanel<T>, L = kLanes<T>;
   for (int row = 0; row < a.rows; ++row) {
     const T* x = a.x + static_cast<ptrdiff_t>(row) * a.d;
     T* to = panels + static_cast<ptrdiff_t>(row) * P;
     for (int c = 0; c < a.columns; c += L) {
-      const WaveValue<T> f = wave_at<T>(a.wave, wave_argument(a, x, c), load(a.offset + c));
-      const V<T> h = derivative < 0 ? f.value : f.slope * wave_factor(a, derivative, c);
+      const V<T> t = wave_argument(a, x, c), offset = load(a.offset + c);
+      V<T> h;
+      if (order < 2) {
+        const WaveValue<T> f = wave_at<T>(a.wave, t, offset);
+        h = order == 0 ? f.value : f.slope;
+      } else {
+        h = wave_higher<T>(a.wave, order, t, offset);
+      }
+      for (int i = 0; i < order; ++i) h *= wave_factor(a, axes[i], c);
       store(to + c / P * stride + c % P, h);
     }
     for (int c = 0; c < a.n_copied; ++c)
-      to[c / P * stride + c % P] = derivative < 0 ? x[c] : static_cast<T>(c == derivative);
+      to[c / P * stride + c % P] = order == 0 ? x[c] : static_cast<T>(order == 1 && c == axes[0]);
   }
 }
 

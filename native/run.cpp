@@ -102,7 +102,7 @@ struct Run<T>::State {
       }
     divide();
     if (!table) return;
-    kept = KeptRows<T>(*a.encoding, batch);
+    kept = KeptRows<T>(*a.encoding, batch, derivatives ? 1 + a.d_in : 1);
     for (int i = 0; i < std::min(n_parts, a.encoding->n_levels()); ++i)
       level_gradients.emplace_back(*a.encoding);
     table_m = Aligned<T>(static_cast<size_t>(a.n_table()));
@@ -214,7 +214,8 @@ struct Run<T>::State {
       j.load(plan.rows.x + (order ? 0 : (first + row) * a.d_in), index, rows, 0, nullptr);
       j.forward(own, rows);
       own.loss += jet_loss(j, rows, spec.loss, loss, plan.rows, first + row, index, scale, true);
-      j.backward_rows(own, rows, false, true, i > 0);
+      j.backward_rows(own, rows, table, true, i > 0);
+      if (table) j.keep(kept, rows, row);
       row += rows;
       if (ask) watch.check();
     }
@@ -285,8 +286,9 @@ struct Run<T>::State {
     }
   }
 
-  // The optimiser's step on one whole gradient, packed as the weights are.
-  void apply(const std::vector<T*>& gradient, const std::vector<T*>& bias,
+  // The optimiser's step on one whole gradient, packed as the weights are; that of the table is
+  // zero afterwards.
+  void apply(const std::vector<T*>& gradient, const std::vector<T*>& bias, T* of_table,
              const StepCoefficients& weights) {
     FlushDenormals flush;
     auto kernel = spec.optimizer == Optimizer::kAdam ? a.kernels->adam : a.kernels->sgd;
@@ -307,7 +309,10 @@ struct Run<T>::State {
       kernel({layer.bias.data(), m.bias_m.data(), m.bias_v.data(), &g, 1, layer.out_panels, P},
              biases);
     }
-    a.transpose(false);
+    for (int l = 0; table && l < a.encoding->n_levels(); ++l)
+      a.encoding->step(l, of_table + a.encoding->level_offset(l), nullptr, table_m.data(),
+                       table_v.data(), biases, spec.optimizer == Optimizer::kAdam);
+    a.transpose(table);
   }
 
   // One tile's gradient over the whole batch.
@@ -506,9 +511,11 @@ void Run<T>::apply(const T* gradient, double lr) {
     w.push_back(packed.back().data()), bias.push_back(packed_bias.back().data());
   }
   s.a.pack(gradient, w, bias);
-  s.apply(w, bias, s.coefficients(s.step, lr, s.spec.l2));
+  Aligned<T> of_table(static_cast<size_t>(s.a.n_table()));
+  std::copy_n(gradient + s.a.n_params - s.a.n_table(), s.a.n_table(), of_table.data());
+  s.apply(w, bias, of_table.data(), s.coefficients(s.step, lr, s.spec.l2));
   ++s.step;
-  s.a.input_transposed_stale = true;
+  s.a.input_transposed_stale = !s.table;
   ++s.a.version;
 }
 

@@ -26,6 +26,7 @@ PUBLIC = [
     "HashGrid",
     "History",
     "Huber",
+    "JetLoss",
     "LBFGS",
     "LaminaError",
     "MLPClassifier",

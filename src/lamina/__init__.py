@@ -49,6 +49,7 @@ _HOME = {
     "Pinball": "lamina.core.losses",
     "Eikonal": "lamina.core.derivative_losses",
     "Sobolev": "lamina.core.derivative_losses",
+    "JetLoss": "lamina.core.jet_loss",
     # estimators
     "MLPClassifier": "lamina.tabular.mlp",
     "MLPRegressor": "lamina.tabular.mlp",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from lamina.core.errors import SpecError as SpecError
     from lamina.core.history import EpochReport as EpochReport
     from lamina.core.history import History as History
+    from lamina.core.jet_loss import JetLoss as JetLoss
     from lamina.core.losses import AbsoluteError as AbsoluteError
     from lamina.core.losses import BinaryCrossEntropy as BinaryCrossEntropy
     from lamina.core.losses import CrossEntropy as CrossEntropy

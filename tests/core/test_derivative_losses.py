@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 from tests.core.test_reference import make_spec, make_theta, torch_forward
-from tests.tolerances import assert_close, assert_small, rounding
+from tests.tolerances import (
+    assert_close,
+    assert_small,
+    difference_step,
+    finite_difference,
+    rounding,
+)
 
 import lamina
 from lamina import _native
@@ -113,6 +119,101 @@ def test_the_signed_distance_of_a_circle_from_points_on_it():
     assert np.abs(np.linalg.norm(net.jacobian(probe)[:, 0], axis=1) - 1).mean() < 0.1
 
 
+ENCODED = {
+    "grid": lamina.HashGrid(4, 2, 10, 4, 24, interpolation="smoothstep", bounds=(-1.0, 1.0)),
+    "linear": lamina.HashGrid(2, 3, 6, 4, 9, bounds=(-3.0, 3.0)),
+    "fourier": lamina.Fourier(2),
+    "random": lamina.RandomFourier(16, scale=0.5, rng=0),
+    "blob": lamina.OneBlob(8),
+}
+
+
+@pytest.mark.parametrize("loss", KINDS[1:3], ids=str)
+@pytest.mark.parametrize("name", ENCODED)
+def test_through_an_encoding_the_gradient_is_a_difference_and_a_step_goes_along_it(name, loss):
+    net = lamina.Network(
+        2, (17,), 3, activation="silu", encoding=ENCODED[name], dtype="float64", rng=0
+    )
+    theta = np.random.default_rng(1).normal(0, 0.5, net.n_params)
+    net.theta = theta
+    x, y, weight = draw(loss, 70, 2, 3)
+    x /= 3
+    g = net.gradients(x, y, loss, weight)
+    pairs = zip(g.weights, g.biases, strict=True)
+    flat = np.concatenate([a.ravel() for pair in pairs for a in pair])
+    if g.table is not None:
+        flat = np.concatenate([flat, g.table.ravel()])
+    step, rng = difference_step(), np.random.default_rng(2)
+    table = net.spec.table_slice
+    chosen = [*rng.choice(table.start, 40, False)]
+    if g.table is not None:
+        reached = table.start + np.flatnonzero(g.table.ravel())
+        chosen += [*rng.choice(reached, 40, False)]
+    differences = []
+    for i in chosen:
+        ends = []
+        for sign in (1, -1):
+            moved = theta.copy()
+            moved[i] += sign * step
+            net.theta = moved
+            ends.append(net.loss(x, y, loss, weight))
+        differences.append((ends[0] - ends[1]) / (2 * step))
+    assert_close(flat[chosen], differences, finite_difference(64))
+    net.theta = theta
+    if name != "linear":
+        by_x = []
+        for s in step * np.eye(2):
+            values = [[net.loss(x[i : i + 1] + t, _row(y, i), loss) for t in (s, -s)] for i in range(9)]
+            by_x.append([(a - b) / (2 * step) for a, b in values])
+        rows = [net.gradients(x[i : i + 1], _row(y, i), loss).x[0] for i in range(9)]
+        assert_close(rows, np.transpose(by_x), finite_difference(64))
+    sgd = lamina.SGD(0.1, momentum=0.0)
+    lamina.train(
+        net, x, y, loss=loss, sample_weight=weight, optimizer=sgd, batch_size=70, max_epochs=1,
+        rng=0, n_threads=2,
+    )  # fmt: skip
+    assert_small(net.theta - (theta - 0.1 * flat), 1.0, rounding(np.float64, 256))
+    assert np.any(net.theta != theta)
+
+
+def _row(y, i):
+    return tuple(a[i : i + 1] for a in y) if isinstance(y, tuple) else y[i : i + 1]
+
+
+@pytest.mark.parametrize("d_in", [2, 3])
+def test_a_distance_in_a_grid_that_must_have_slope_one_has_less_wrong_slopes(d_in):
+    rng = np.random.default_rng(0)
+    n_known, n = (256, 1280) if d_in == 2 else (1024, 5120)
+    x = rng.uniform(-1, 1, (n, d_in))
+    y = np.linalg.norm(x, axis=1) - 0.5  # of a circle, or a sphere
+    y[n_known:] = np.nan
+    probe = rng.uniform(-0.8, 0.8, (500, d_in))
+    radius = np.linalg.norm(probe, axis=1)
+    probe, radius = probe[radius > 0.15], radius[radius > 0.15]  # the distance has a kink at 0
+    grid = lamina.HashGrid(4, 2, 13, 4, 16, interpolation="smoothstep", bounds=(-1.0, 1.0))
+
+    def errors(net):
+        slope = np.linalg.norm(net.jacobian(probe)[:, 0], axis=1)
+        return np.abs(slope - 1).mean(), np.abs(net(probe)[:, 0] - (radius - 0.5)).mean()
+
+    slopes = []
+    for weight in (0.0, 0.01):
+        net = lamina.Network(d_in, (32, 32), 1, activation="silu", encoding=grid, rng=0)
+        table = net.table.copy()
+        assert errors(net)[0] > 0.9
+        adam = lamina.Adam(lamina.cosine(1e-2))
+        lamina.train(
+            net, x, y, loss=lamina.Eikonal(weight), optimizer=adam, max_epochs=200,
+            batch_size=128, rng=0,
+        )  # fmt: skip
+        slope, value = errors(net)
+        slopes.append(slope)
+        assert value < 0.01
+        assert np.any(net.table != table)
+    assert slopes[1] < 0.06
+    assert slopes[1] < 0.8 * slopes[0]
+
+
 def test_validation_patience_resume_and_lbfgs_work_with_them():
     loss = lamina.Sobolev()
     x = np.linspace(-1, 1, 64)[:, None]
@@ -144,8 +245,6 @@ def test_what_cannot_be_is_refused_in_a_sentence():
         net.loss(x, y + np.inf, lamina.Eikonal())
     with pytest.raises(lamina.SpecError, match="with a slope"):
         lamina.Network(2, (4,), 1, activation="step", rng=0).loss(x, y, lamina.Eikonal())
-    with pytest.raises(lamina.SpecError, match="without an encoding"):
-        lamina.Network(2, (4,), 1, encoding=lamina.Fourier(), rng=0).loss(x, y, lamina.Eikonal())
     dropped = lamina.Network(2, (4,), 1, activation="tanh", dropout=0.5, rng=0)
     with pytest.raises(lamina.SpecError, match="expected dropout 0"):
         lamina.train(dropped, x, y, loss=lamina.Eikonal())

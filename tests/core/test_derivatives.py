@@ -85,7 +85,44 @@ def test_bad_input_is_one_sentence():
         net.laplacian(X, [[1, 2, 3]])
 
 
-def test_an_encoding_is_refused_rather_than_differentiated_wrongly():
-    net = make(encoding=lamina.Fourier())
-    with pytest.raises(lamina.SpecError, match="expected a network without an encoding"):
-        net.jacobian(X)
+GRID = lamina.HashGrid(
+    3, 2, 8, 3, 17, interpolation="smoothstep", bounds=(-3.0, 3.0)
+)
+ENCODINGS = [GRID, lamina.Fourier(2), lamina.RandomFourier(9, scale=0.5, rng=0), lamina.OneBlob(5)]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+@pytest.mark.parametrize("d_out", [2, 5])
+def test_the_three_are_differences_of_one_another_through_an_encoding(encoding, d_out):
+    net, step = make(d_out=d_out, encoding=encoding), difference_step()
+    net.theta = np.random.default_rng(2).normal(0, 0.3, net.n_params)
+    shifts = step * np.eye(3)
+    jacobian = np.stack([(net(X + s) - net(X - s)) / (2 * step) for s in shifts], 2)
+    assert_close(net.jacobian(X), jacobian, finite_difference(64))
+    slopes = [(net.jacobian(X + s) - net.jacobian(X - s)) / (2 * step) for s in shifts]
+    hessian = np.stack(slopes, 3)  # (n, d_out, d_in, d_in)
+    v = np.random.default_rng(1).normal(size=X.shape)
+    product = np.einsum("noij,nj->noi", hessian, v)
+    assert_close(net.hessian_vector(X, v), product, finite_difference(64))
+    diagonal = np.einsum("nojj->noj", hessian)
+    expected = diagonal @ [2.0, 0.0, -1.0]
+    assert_close(net.laplacian(X, (2.0, 0.0, -1.0)), expected, finite_difference(64))
+
+
+def test_beyond_its_bounds_a_grid_is_flat():
+    net = make(encoding=GRID)
+    beyond = np.array([[4.0, 0.1, 0.2], [0.1, -9.0, 0.2]])
+    jacobian = net.jacobian(beyond)
+    assert jacobian.any()
+    assert not jacobian[0, :, 0].any()
+    assert not jacobian[1, :, 1].any()
+
+
+def test_a_linear_grid_has_a_jacobian_and_no_second_derivatives():
+    net = make(encoding=lamina.HashGrid(2, 2, 6, 3, 9, bounds=(-3.0, 3.0)))
+    step = difference_step()
+    jacobian = [(net(X + s) - net(X - s)) / (2 * step) for s in step * np.eye(3)]
+    assert_close(net.jacobian(X), np.stack(jacobian, 2), finite_difference(64))
+    for call in (lambda: net.laplacian(X), lambda: net.hessian_vector(X, X)):
+        with pytest.raises(lamina.SpecError, match=r"interpolation 'smoothstep', got 'linear'"):
+            call()

@@ -7,7 +7,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from tests.tolerances import assert_close, difference_step, finite_difference, rounding
+from tests.tolerances import (
+    assert_close,
+    assert_small,
+    difference_step,
+    finite_difference,
+    rounding,
+)
 
 import lamina
 from lamina import Fourier, HashGrid, OneBlob, RandomFourier
@@ -84,6 +90,26 @@ def test_tangents_match_finite_differences(encoding, d_in):
         expected = encode.encode(encoding, table, there) - encode.encode(encoding, table, back)
         ours = encode.tangent(encoding, table, x, j)
         assert_close(ours, expected / (2 * step), finite_difference(100))
+
+
+@pytest.mark.parametrize("d_in", [1, 2, 3])
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+def test_higher_derivatives_match_finite_differences(encoding, d_in):
+    encoding = encoding.bind(d_in)
+    rng = np.random.default_rng(1)
+    table, x = rng.normal(size=encoding.table_shape(d_in)), rng.uniform(-0.4, 0.9, (20, d_in))
+    step, j, k = difference_step(), d_in - 1, 0
+    for axes in ((j, k), (j, j), (j, j, k)):
+        ends = []
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[:, axes[-1]] += sign * step
+            ends.append(encode.derivative(encoding, table, moved, axes[:-1]))
+        expected = (ends[0] - ends[1]) / (2 * step)
+        ours = encode.derivative(encoding, table, x, axes)
+        scale = max(np.abs(expected).max(), np.abs(ends[0]).max())  # zero of a linear grid
+        assert_small(ours - expected, scale, finite_difference(100))
+        assert ours.any() == (np.abs(expected).max() > 1e-3 * scale)
 
 
 def test_fourier_is_what_the_paper_writes():

@@ -34,7 +34,7 @@ def isa_as_before():
     _native.set_isa(before)
 
 
-def torch_jets(spec, theta, x, v, coefficients, seeds):
+def torch_jets(spec, theta, x, v, coefficients, seeds, forward=torch_forward):
     """Everything by autograd, three times over where it must be; zeros where nothing depends."""
     theta, x = (torch.tensor(a, requires_grad=True) for a in (theta, x))
     nothing = 0.0 * ((x**3).sum() + (theta**3).sum())  # so that each derivative has a graph
@@ -42,7 +42,7 @@ def torch_jets(spec, theta, x, v, coefficients, seeds):
     def by_x(a):  # (n,) -> (n, d_in)
         return torch.autograd.grad(a.sum() + nothing, x, create_graph=True)[0]
 
-    y = torch_forward(spec, theta, x)
+    y = forward(spec, theta, x)
     n_out, n_in = y.shape[1], x.shape[1]
     jacobian = torch.stack([by_x(y[:, o]) for o in range(n_out)], 1)
     rows = [torch.stack([by_x(jacobian[:, o, j]) for j in range(n_in)], 1) for o in range(n_out)]

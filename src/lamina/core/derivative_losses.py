@@ -40,18 +40,9 @@ class DerivativeLoss(Loss):
         Raises
         ------
         ShapeError, DataError, SpecError
-            The shapes do not fit, a value is infinite, or the network has an encoding or steps.
+            The shapes do not fit, a value is infinite, or the network has steps.
         """
-        if spec.encoding is not None:
-            raise SpecError(
-                f"{where}: expected a network without an encoding with loss {self.name}, "
-                f"got {spec.encoding!r}. Make one with encoding=None."
-            )
-        if "step" in (*spec.activations, spec.output):
-            raise SpecError(
-                f"{where}: expected activations with a slope with loss {self.name}, got 'step'. "
-                "Use sine, softplus, silu or tanh."
-            )
+        self.check_activations(spec, where)
         (n, d_in), d_out, dtype = x.shape, spec.d_out, spec.dtype
         if not self.has_gradients():
             return _known(y, [(n, d_out)], d_out == 1, "y", dtype, where)
@@ -64,6 +55,14 @@ class DerivativeLoss(Loss):
             shapes.append((n, d_in))
         gradients = _known(y[1], shapes, False, "gradients", dtype, where)
         return np.concatenate([values, gradients.reshape(n, d_out * d_in)], axis=1)
+
+    def check_activations(self, spec: Any, where: str) -> None:
+        """Refuse a network whose outputs do not depend on x but by jumps."""
+        if "step" in (*spec.activations, spec.output):
+            raise SpecError(
+                f"{where}: expected activations with a slope with loss {self.name}, got 'step'. "
+                "Use sine, softplus, silu or tanh."
+            )
 
     def check_training(self, dropout: float, precision: str | None) -> None:
         """Refuse what training on derivatives does not have.
@@ -112,7 +111,8 @@ class Eikonal(DerivativeLoss):
     -----
     Costs d_in + 1 times ordinary training. The gradient of the eikonal term is taken as 0 where
     grad f is 0. Hidden activations should be smooth (sine, softplus, silu); with relu only the
-    slopes of its pieces learn. Dropout must be 0.
+    slopes of its pieces learn. Of a HashGrid take interpolation="smoothstep": a linear one's
+    gradient jumps at the walls of its cells. Dropout must be 0.
 
     References
     ----------

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lamina.core.checks import as_matrix, shape_of
+from lamina.core.curvature import axis_weights, check_smooth
 from lamina.core.engine import Engine
-from lamina.core.errors import ShapeError, SpecError
-from lamina.core.spec import NetworkSpec
+from lamina.core.errors import ShapeError
 
 Array = npt.NDArray[Any]
-
-STRAIGHT: Final = ("step", "relu", "leaky_relu")
-"""Activations of straight pieces: phi'' is 0 wherever it exists, and infinite at the kink."""
-
-
-def check_smooth(spec: NetworkSpec, where: str) -> None:
-    """Refuse second derivatives of a network whose activations have none worth the name.
-
-    Raises
-    ------
-    SpecError
-        A hidden activation is made of straight pieces, or the output unit is a step.
-    """
-    kinked = [name for name in spec.activations if name in STRAIGHT]
-    if spec.output == "step":
-        kinked.append("step")
-    if kinked:
-        raise SpecError(
-            f"{where}: expected smooth activations, got {kinked[0]!r}, whose second derivative is "
-            "0 everywhere but at its kink. Use sine, tanh, softplus, silu or gelu."
-        )
-
-
-def axis_weights(weights: object, d_in: int, where: str) -> Array:
-    """Return the weight of each d^2/dx_j^2 as a float64 vector (d_in,); None is 1 for each."""
-    if weights is None:
-        return np.ones(d_in)
-    if shape_of(weights) != (d_in,):
-        raise ShapeError(
-            f"{where}: expected weights of shape ({d_in},), got {shape_of(weights)}. "
-            "Pass one number for each column of x, or None for the Laplacian."
-        )
-    row: Array = as_matrix(np.asarray(weights)[np.newaxis], "weights", where, d_in)[0]
-    return row
-
 
 class Differentiable:
     """jacobian, hessian_vector and laplacian of a network.
@@ -55,7 +20,10 @@ class Differentiable:
     Notes
     -----
     Forward mode carries the derivative along each input beside the value, d_in + 1 forward
-    passes in all; reverse mode takes a backward pass an output. The cheaper one is taken.
+    passes in all; reverse mode takes a backward pass an output. The cheaper one is taken. An
+    encoding is differentiated with the network. A HashGrid's value stays as it is beyond its
+    bounds, where its derivatives are 0; at a wall of a cell they are those of one side, and its
+    second derivatives (interpolation="smoothstep" has them) jump there.
     """
 
     __slots__ = ()
@@ -122,7 +90,7 @@ class Differentiable:
             `x` or `v` is not as described.
         SpecError
             A hidden activation is step, relu or leaky_relu, whose second derivative is 0
-            wherever it exists.
+            wherever it exists, or the encoding is a HashGrid of interpolation="linear".
 
         Notes
         -----

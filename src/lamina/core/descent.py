@@ -17,6 +17,8 @@ from lamina.core.batch_ensemble import BatchEnsemble
 from lamina.core.engine import Member, Run, make_engine, train_together
 from lamina.core.errors import DivergenceError
 from lamina.core.history import History
+from lamina.core.jet_loss import JetLoss
+from lamina.core.jet_run import JetRun
 from lamina.core.network import Network
 from lamina.core.optim import SGD, AdamW, native_hyper
 from lamina.core.schedules import learning_rates
@@ -72,7 +74,8 @@ class Descent:
         self.kind, hyper = native_hyper(optimizer)
         self.steps_an_epoch = math.ceil(len(rows) / plan.batch_size)
         self.engine = make_engine(net.spec, net.theta if state is None else state["theta"])
-        self.run = Run(
+        run_of = JetRun if isinstance(plan.loss, JetLoss) else Run
+        self.run: Run | JetRun = run_of(
             self.engine,
             plan.loss,
             self.kind,

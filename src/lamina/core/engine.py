@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from lamina import _native
 from lamina.core.errors import SpecError
+from lamina.core.jet_loss import JetLoss
 from lamina.core.spec import NetworkSpec
 from lamina.core.threads import default_n_threads as default_n_threads
 from lamina.core.threads import recent_n_threads as recent_n_threads
@@ -185,6 +186,8 @@ class Engine:
         n_threads : int, optional
         """
         x = contiguous(x, self.dtype)
+        if isinstance(loss, JetLoss):
+            return loss.evaluate(self, x, y, sample_weight, grad, grad_x, n_threads)
         return float(
             self.native.evaluate(
                 x,

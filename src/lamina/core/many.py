@@ -18,6 +18,7 @@ from lamina.core.engine import default_n_threads, isa, resolve_precision, train_
 from lamina.core.ensemble import Ensemble, check_networks
 from lamina.core.errors import DataError, DivergenceError, ShapeError, SpecError
 from lamina.core.history import History
+from lamina.core.jet_loss import JetLoss
 from lamina.core.losses import Loss, resolve_loss
 from lamina.core.network import Network
 from lamina.core.optim import LBFGS, SGD, AdamW, resolve_optimizer
@@ -145,6 +146,11 @@ def train_many(
     seeds = _seeds(rng, k)
     if isinstance(plan.loss, DerivativeLoss):
         plan.loss.check_training(spec.dropout, plan.precision)
+    if isinstance(plan.loss, JetLoss):
+        raise SpecError(
+            f"{_WHERE}: expected a loss that the engine knows, got {plan.loss.label}, which is "
+            "computed in Python. Call lamina.train for each network."
+        )
     shared = as_rows(spec, plan.loss, x, y, None, _WHERE)
     of_members = _member_rows(shared, rows, sample_weight, k)
     pairs = _hold_out(of_members, validation, seeds, members[0], plan.loss)

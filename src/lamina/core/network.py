@@ -425,11 +425,6 @@ class Network(Differentiable):
         return Gradients(weights, biases, grad_x, value, table)
 
     def _derivatives_of(self, x: npt.ArrayLike, where: str) -> tuple[Engine, Array]:
-        if self._spec.encoding is not None:
-            raise SpecError(
-                f"{where}: expected a network without an encoding, got {self._spec.encoding!r}. "
-                "Make one with encoding=None, or take differences in float64."
-            )
         rows = as_matrix(x, "x", where, self._d_in, self._dtype)
         return self._engine or self._make_engine(), rows
 

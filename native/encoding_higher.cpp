@@ -1,6 +1,6 @@
 // Second and third derivatives of a grid's features by x, mixed ones included, and their way back
-// to the table; levels that read one coordinate have none. Only curvature and gradients of derivatives need them, so plain loops will do; a
-// test holds them to differences of the first.
+// to the table; levels that read one coordinate have none. Only curvature and gradients of
+// derivatives need them, so plain loops will do; a test holds them to differences of the first.
 #include "encoding.h"
 
 namespace lamina {
@@ -91,10 +91,10 @@ void Encoding<T>::scatter_higher(int level, const Axes& by, T weight, const Kept
     });
 }
 
-#define LAMINA_INSTANTIATE(T)                                                                    \
-  template void Encoding<T>::derive_higher(const Axes&, const T*, int, int, int, T*, ptrdiff_t)  \
-      const;                                                                                     \
-  template void Encoding<T>::scatter_higher(int, const Axes&, T, const KeptRows<T>&, int, T*,    \
+#define LAMINA_INSTANTIATE(T)                                                                   \
+  template void Encoding<T>::derive_higher(const Axes&, const T*, int, int, int, T*, ptrdiff_t) \
+      const;                                                                                    \
+  template void Encoding<T>::scatter_higher(int, const Axes&, T, const KeptRows<T>&, int, T*,   \
                                             uint8_t*, int) const;
 LAMINA_INSTANTIATE(float)
 LAMINA_INSTANTIATE(double)

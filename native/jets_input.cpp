@@ -1,4 +1,5 @@
-// Where streams begin and end: x with unit vectors as tangents, or an encoding with its derivatives.
+// Where streams begin and end: x with unit vectors as tangents, or an encoding with its
+// derivatives.
 #include <algorithm>
 
 #include "jets.h"
@@ -60,9 +61,8 @@ void Jets<T>::encode(const T* x, const int32_t* index, int rows) {
       derive(term.by, rows, scratch.data(), scratch_stride);
       for (int p = 0; p < panels; ++p)
         for (int r = 0; r < rows; ++r) {
-          const T weight =
-              term.weight *
-              (term.j < 0 ? T(1) : along[static_cast<ptrdiff_t>(r) * a.d_in + term.j]);
+          const T weight = term.weight *
+                           (term.j < 0 ? T(1) : along[static_cast<ptrdiff_t>(r) * a.d_in + term.j]);
           T* into = to + p * stride + static_cast<ptrdiff_t>(r) * P;
           const T* from = scratch.data() + p * scratch_stride + static_cast<ptrdiff_t>(r) * P;
           for (int c = 0; c < P; ++c) into[c] += weight * from[c];
@@ -106,12 +106,12 @@ void Jets<T>::keep(KeptRows<T>& kept, int rows, int64_t to) const {
                      to, s);
 }
 
-#define LAMINA_INSTANTIATE(T)                                                         \
-  template void Jets<T>::load(const T*, const int32_t*, int, int, const T*);          \
-  template std::vector<typename Jets<T>::Term> Jets<T>::terms(int) const;             \
-  template void Jets<T>::derive(const Axes&, int, T*, ptrdiff_t) const;               \
-  template void Jets<T>::encode(const T*, const int32_t*, int);                       \
-  template void Jets<T>::input_gradient(int, T*);                                     \
+#define LAMINA_INSTANTIATE(T)                                                \
+  template void Jets<T>::load(const T*, const int32_t*, int, int, const T*); \
+  template std::vector<typename Jets<T>::Term> Jets<T>::terms(int) const;    \
+  template void Jets<T>::derive(const Axes&, int, T*, ptrdiff_t) const;      \
+  template void Jets<T>::encode(const T*, const int32_t*, int);              \
+  template void Jets<T>::input_gradient(int, T*);                            \
   template void Jets<T>::keep(KeptRows<T>&, int, int64_t) const;
 LAMINA_INSTANTIATE(float)
 LAMINA_INSTANTIATE(double)

@@ -86,8 +86,7 @@ double sweep(Layout<T>& a, const T* x, int64_t n, int n_tangents, const T* curva
         jets.load(x + row * a.d_in, nullptr, rows, 0, nullptr);
         jets.forward(own, rows);
         own.loss += seed(jets, row, rows);
-        if (backward)
-          jets.backward_rows(own, rows, input, grad != nullptr, lanes[part]->started);
+        if (backward) jets.backward_rows(own, rows, input, grad != nullptr, lanes[part]->started);
         lanes[part]->started = true;
         if (table) jets.keep(kept, rows, row - first);
         if (grad_x) jets.input_gradient(rows, grad_x + row * a.d_in);

@@ -313,8 +313,7 @@ INLINE V<T> wave_higher(Wave wave, int order, V<T> t, V<T> offset) {
   }
   const V<T> left = t + offset, right = left + T(1);
   const V<T> p = vnormal<T>(left).pdf, q = vnormal<T>(right).pdf;
-  return order == 2 ? left * p - right * q
-                    : (right * right - T(1)) * q - (left * left - T(1)) * p;
+  return order == 2 ? left * p - right * q : (right * right - T(1)) * q - (left * left - T(1)) * p;
 }
 
 template <class T>

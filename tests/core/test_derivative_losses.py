@@ -163,7 +163,9 @@ def test_through_an_encoding_the_gradient_is_a_difference_and_a_step_goes_along_
     if name != "linear":
         by_x = []
         for s in step * np.eye(2):
-            values = [[net.loss(x[i : i + 1] + t, _row(y, i), loss) for t in (s, -s)] for i in range(9)]
+            values = [
+                [net.loss(x[i : i + 1] + t, _row(y, i), loss) for t in (s, -s)] for i in range(9)
+            ]
             by_x.append([(a - b) / (2 * step) for a, b in values])
         rows = [net.gradients(x[i : i + 1], _row(y, i), loss).x[0] for i in range(9)]
         assert_close(rows, np.transpose(by_x), finite_difference(64))

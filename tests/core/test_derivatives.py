@@ -85,9 +85,7 @@ def test_bad_input_is_one_sentence():
         net.laplacian(X, [[1, 2, 3]])
 
 
-GRID = lamina.HashGrid(
-    3, 2, 8, 3, 17, interpolation="smoothstep", bounds=(-3.0, 3.0)
-)
+GRID = lamina.HashGrid(3, 2, 8, 3, 17, interpolation="smoothstep", bounds=(-3.0, 3.0))
 ENCODINGS = [GRID, lamina.Fourier(2), lamina.RandomFourier(9, scale=0.5, rng=0), lamina.OneBlob(5)]
 
 

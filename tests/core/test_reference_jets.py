@@ -17,8 +17,11 @@ from lamina.core.reference_jets import Jet
 def twin(spec, theta, data):
     x, _, c, seeds = data
     jet = reference_jets.forward(spec, theta, x, c)
-    return jet.values, jet.jacobian, jet.curvature, *reference_jets.backward(
-        spec, theta, x, c, Jet(*seeds)
+    return (
+        jet.values,
+        jet.jacobian,
+        jet.curvature,
+        *reference_jets.backward(spec, theta, x, c, Jet(*seeds)),
     )
 
 

@@ -25,7 +25,11 @@ GRIDS = {
     "tiled smoothstep": grid(n_features=3, interpolation="smoothstep", kind="tiled"),
     "many levels": grid(n_levels=17, n_features=4, interpolation="smoothstep", bounds=(-1, 0.5)),
     "dense": grid(
-        n_features=1, interpolation="smoothstep", kind="dense", base_resolution=3, finest_resolution=9
+        n_features=1,
+        interpolation="smoothstep",
+        kind="dense",
+        base_resolution=3,
+        finest_resolution=9,
     ),
 }
 WAVES = {
@@ -70,7 +74,9 @@ def torch_encode(encoding, table, x):
 def torch_network(spec, theta, x):
     table = theta[spec.table_slice].view(spec.table_shape)
     plain = replace(spec, d_in=spec.layer_dims[0], encoding=None)
-    return torch_forward(plain, theta[: spec.table_slice.start], torch_encode(spec.encoding, table, x))
+    return torch_forward(
+        plain, theta[: spec.table_slice.start], torch_encode(spec.encoding, table, x)
+    )
 
 
 def draw(spec, x):

@@ -14,6 +14,7 @@ from lamina.core.errors import ShapeError
 
 Array = npt.NDArray[Any]
 
+
 class Differentiable:
     """jacobian, hessian_vector and laplacian of a network.
 

@@ -74,16 +74,7 @@ class Descent:
         self.kind, hyper = native_hyper(optimizer)
         self.steps_an_epoch = math.ceil(len(rows) / plan.batch_size)
         self.engine = make_engine(net.spec, net.theta if state is None else state["theta"])
-        run_of = JetRun if isinstance(plan.loss, JetLoss) else Run
-        self.run: Run | JetRun = run_of(
-            self.engine,
-            plan.loss,
-            self.kind,
-            {**hyper, "bfloat16": plan.precision == "bfloat16"},
-            batch_size=min(plan.batch_size, len(rows)),
-            seed=plan.seed,
-            n_threads=plan.n_threads,
-        )
+        self.run = self._make_run(hyper)
         if state is not None:
             self.run.set_state(state["m"], state["v"], state["step"])
         self.history = history
@@ -92,6 +83,18 @@ class Descent:
         self.saved = self._snapshot(0 if state is None else state["epoch"])
         is_done = self.saved.epoch >= plan.max_epochs
         self.reason: str | None = "max_epochs" if is_done else None
+
+    def _make_run(self, hyper: dict[str, float | bool]) -> Run:
+        plan = self.plan
+        kind = {
+            "batch_size": min(plan.batch_size, len(self.rows)),
+            "seed": plan.seed,
+            "n_threads": plan.n_threads,
+        }
+        if isinstance(plan.loss, JetLoss):
+            return JetRun(self.engine, plan.loss, self.kind, hyper, **kind)
+        hyper = {**hyper, "bfloat16": plan.precision == "bfloat16"}
+        return Run(self.engine, plan.loss, self.kind, hyper, **kind)
 
     def go(self) -> None:
         """Train until there is a reason to stop; the network then holds the result."""

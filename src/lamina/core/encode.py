@@ -94,9 +94,7 @@ def backward(
     return table_gradient(encoding, x, (), grad_h), np.stack(grad_x, axis=1)
 
 
-def table_gradient(
-    encoding: Encoding, x: Float64, axes: tuple[int, ...], grad: Float64
-) -> Float64:
+def table_gradient(encoding: Encoding, x: Float64, axes: tuple[int, ...], grad: Float64) -> Float64:
     """Carry a gradient (n, d_0) from a derivative of h_0 along `axes` back to the table."""
     grad_table: Float64 = np.zeros(encoding.table_shape(x.shape[1]))
     if isinstance(encoding, HashGrid):
@@ -113,9 +111,7 @@ def table_gradient(
     return grad_table
 
 
-def _basis(
-    encoding: ColumnEmbeddings, x: Float64, k: int, axes: tuple[int, ...]
-) -> Float64:
+def _basis(encoding: ColumnEmbeddings, x: Float64, k: int, axes: tuple[int, ...]) -> Float64:
     """Weights (n, n_vectors) of column k's vectors; then their derivative along `axes`.
 
     Hat functions around the knots, or the nearest category's indicator.

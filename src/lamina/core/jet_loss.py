@@ -66,7 +66,8 @@ class JetLoss(DerivativeLoss):
     curvature : bool or sequence of d_in float, default False
         Whether second derivatives are wanted: True for the Laplacian, or the weight c_j of each
         axis, such as ``(1, -4)`` for the wave operator of (t, x) at speed 2. Activations must be
-        smooth then (sine, tanh, softplus, silu, gelu).
+        smooth then (sine, tanh, softplus, silu, gelu). A grid's second derivatives jump, so that
+        equations of second order are better solved without one.
 
     Raises
     ------
@@ -218,7 +219,9 @@ class JetLoss(DerivativeLoss):
         for a in inputs:
             a.flags.writeable = False
         is_finite = all(np.isfinite(a).all() for a in made.values())
-        found = self.function(*inputs, made["values"], made["jacobian"], made.get("curvature"))
+        found = self.function(
+            inputs[0], inputs[1], made["values"], made["jacobian"], made.get("curvature")
+        )
         if not isinstance(found, tuple | list) or len(found) != len(_PARTS):
             raise ShapeError(
                 f"{self.label}: expected four results ({', '.join(_PARTS)}), got "

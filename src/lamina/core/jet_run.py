@@ -1,4 +1,4 @@
-"""A run whose loss is computed in Python: what `Run` of core/engine.py is for the engine's own."""
+"""A run whose loss is computed in Python, a step at a time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from lamina.core.losses import SquaredError
 Array = NDArray[Any]
 
 
-class JetRun:
-    """A training run of a `JetLoss`: the parameters are as in `Run`, and so is each method.
+class JetRun(Run):
+    """A training run of a `JetLoss`; parameters as for `Run`, whose moments and steps it takes."""
 
-    The order of rows comes from (seed, epoch) here as well, by another generator.
-    """
-
-    __slots__ = ("batch_size", "engine", "l2", "loss", "n_threads", "native_run", "seed")
+    __slots__ = ("batch_size", "jet_loss", "l2", "seed")
 
     def __init__(
         self,
@@ -36,13 +33,12 @@ class JetRun:
         seed: int,
         n_threads: int | None = None,
     ) -> None:
-        self.engine, self.loss = engine, loss
-        self.batch_size, self.seed, self.n_threads = batch_size, seed, n_threads
-        self.l2 = float(hyper.get("l2", 0.0))
-        # Holds the moments and takes the steps; it never sees a row, nor uses its loss.
-        self.native_run = Run(
-            engine, SquaredError(), optimizer, hyper, batch_size=1, seed=seed, n_threads=1
+        # The engine's part never sees a row, nor uses its loss.
+        super().__init__(
+            engine, SquaredError(), optimizer, hyper, batch_size=1, seed=seed, n_threads=n_threads
         )
+        self.jet_loss, self.batch_size, self.seed = loss, batch_size, seed
+        self.l2 = float(hyper.get("l2", 0.0))
 
     def epochs(
         self,
@@ -53,31 +49,41 @@ class JetRun:
         first_epoch: int,
         n_epochs: int,
         sample_weight: Array | None = None,
+        output_weight: Array | None = None,  # noqa: ARG002 (of the engine's own losses)
+        order: Array | None = None,
+        shuffle: bool = True,
         seconds: float = math.inf,
     ) -> tuple[Array, bool]:
-        """Train for up to `n_epochs`; return the losses of those completed, and whether it diverged.
+        """Train for up to `n_epochs`, as `Run.epochs` does; outputs have no weights here.
+
+        The order of rows comes from (seed, epoch) as well, by another generator.
 
         Raises
         ------
         Exception
             Whatever the loss raises; the engine holds the parameters of the last whole step.
         """
-        began = time.perf_counter()
+        began, n = time.perf_counter(), len(x)
         losses: list[float] = []
-        steps = math.ceil(len(x) / self.batch_size)
+        steps = math.ceil(n / self.batch_size)
         for epoch in range(n_epochs):
             if losses and time.perf_counter() - began > seconds:
                 break
-            order = np.random.default_rng([self.seed, first_epoch + epoch]).permutation(len(x))
+            if order is not None:
+                rows = order[epoch]
+            elif shuffle:
+                rows = np.random.default_rng([self.seed, first_epoch + epoch]).permutation(n)
+            else:
+                rows = np.arange(n)
             total = 0.0
             for step in range(steps):
-                index = order[step * self.batch_size : (step + 1) * self.batch_size]
+                index = rows[step * self.batch_size : (step + 1) * self.batch_size]
                 w = None if sample_weight is None else sample_weight[index]
                 value = self._step(x[index], y[index], w, float(lr[epoch * steps + step]))
                 if not math.isfinite(value):
                     return np.array(losses), True
                 total += value * len(index)
-            losses.append(total / len(x))
+            losses.append(total / n)
         return np.array(losses), False
 
     def _step(self, x: Array, y: Array, sample_weight: Array | None, lr: float) -> float:
@@ -85,7 +91,7 @@ class JetRun:
         engine = self.engine
         grad = np.empty(engine.n_params, engine.dtype)
         value = engine.evaluate(
-            x, y, self.loss, sample_weight=sample_weight, grad=grad, n_threads=self.n_threads
+            x, y, self.jet_loss, sample_weight=sample_weight, grad=grad, n_threads=self.n_threads
         )
         if not math.isfinite(value):
             return value
@@ -93,18 +99,5 @@ class JetRun:
             theta = engine.get_parameters().astype(np.float64)
             weights = [theta[weight] for weight, _ in engine.spec.slices()]
             value += 0.5 * self.l2 * sum(float(w @ w) for w in weights)
-        self.native_run.apply(grad, lr)
+        self.apply(grad, lr)
         return value
-
-    @property
-    def step(self) -> int:
-        """Steps taken since the run began."""
-        return self.native_run.step
-
-    def get_state(self) -> tuple[Array, Array]:
-        """Return copies of the two moments."""
-        return self.native_run.get_state()
-
-    def set_state(self, m: Array, v: Array, step: int) -> None:
-        """Continue from these moments, after `step` steps."""
-        self.native_run.set_state(m, v, step)

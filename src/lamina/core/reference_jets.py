@@ -164,7 +164,7 @@ def _unit_backward(name: str, z: Float64, c: Float64, delta: Float64) -> Float64
 
 
 def _softmax_derivatives(z: Float64) -> tuple[Float64, Float64, Float64, Float64]:
-    """p (n, o) and its derivatives (n, o, a), (n, o, a, b), (n, o, a, b, c) by z."""
+    """Return p (n, o) and its derivatives (n, o, a), (n, o, a, b), (n, o, a, b, c) by z."""
     p = softmax(z)
     one = np.eye(z.shape[1])
     r = one[:, :, None] - p.T[None]  # r[o, a, n] = d log p_o / d z_a

@@ -1,6 +1,6 @@
 // Second and third derivatives of a grid's features by x, mixed ones included, and their way back
 // to the table; levels that read one coordinate have none. Only curvature and gradients of
-// derivatives need them, so plain loops will do; a test holds them to differences of the first.
+// derivatives need them, so plain loops will do; tests hold them to PyTorch.
 #include "encoding.h"
 
 namespace lamina {

@@ -97,6 +97,50 @@ def test_a_closed_pipe_is_silent(table: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
+def with_little_disk(*args: str, folder: Path, limit: int) -> subprocess.CompletedProcess[str]:
+    """Run where no file may grow beyond ``limit`` bytes, as on a disk that is nearly full."""
+    import resource
+
+    def narrow() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [*COMMAND, *args], cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+        preexec_fn=narrow,
+    )  # fmt: skip
+
+
+def test_what_was_saved_stays_whole_when_the_disk_is_full(table: Path) -> None:
+    folder = table.parent
+    fit = ("fit", "t.csv", "--target", "y", "--preset", "fast", "--max-seconds", "0.1", "--quiet")
+    assert with_little_disk(*fit, "--seed", "1", folder=folder, limit=2**30).returncode == 0
+    predict = ("predict", "t.lamina", "t.csv", "--out", "p.csv")
+    assert with_little_disk(*predict, folder=folder, limit=2**30).returncode == 0
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for args in ((*fit, "--seed", "2"), predict):
+        done = with_little_disk(*args, folder=folder, limit=10_000)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1
+        assert "expected a path that can be written, got: File too large" in done.stderr
+        assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_sentence(table: Path) -> None:
+    model = table.with_suffix(".lamina")
+    fit = ["fit", str(table), "--target", "y", "--preset", "fast", "--max-seconds", "0.1"]
+    subprocess.run(
+        [*COMMAND, *fit, "--out", str(model)], check=True, capture_output=True, timeout=60
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "predict", str(model), str(table)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "lamina: No space left on device: standard output.\n"
+
+
 def on_terminal(*args: str, folder: Path, stop_at: bytes | None = None) -> tuple[int, bytes]:
     """Run with standard error on a pseudo-terminal; return exit code and what it showed."""
     ours, theirs = pty.openpty()

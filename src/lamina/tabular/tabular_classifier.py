@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array, column_or_1d
 
 from lamina.core.errors import DataError
@@ -22,6 +21,7 @@ from lamina.tabular.scoring import check_labels, class_codes
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_file import from_parts
+from lamina.tabular.target import as_target, is_multilabel
 
 Array = NDArray[Any]
 
@@ -144,10 +144,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
                 "TabularClassifier.fit: requires y to be passed, but the target y is None."
             )
         weight = self._weights(sample_weight, table)
-        values = np.asarray(y)
-        check_missing(values, "TabularClassifier.fit")
-        check_classification_targets(values)
-        multilabel = type_of_target(values).startswith("multilabel")
+        values = as_target(y, "TabularClassifier.fit")
+        multilabel = is_multilabel(values, "TabularClassifier.fit")
         if multilabel:
             codes = check_array(values, dtype=np.int32)
             self.classes_ = np.arange(codes.shape[1])
@@ -170,8 +168,18 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self._keep_out_of_fold(learned.out_of_fold.astype(np.float32))
         if not multilabel:
             scores = class_scores(codes, self.out_of_fold_proba_)
-            self.report_ = replace(self.report_, scores=scores)
+            notes = (*self.report_.notes, *self._lonely(codes))
+            self.report_ = replace(self.report_, scores=scores, notes=notes)
         return self
+
+    def _lonely(self, codes: Array) -> list[str]:
+        """Return a sentence on each class that one row alone holds."""
+        alone = np.flatnonzero(np.bincount(codes) == 1)
+        return [
+            f"class {self.classes_[k : k + 1].tolist()[0]!r} has one row only, row "
+            f"{int(np.argmax(codes == k))} of X: it is learnt, but no score is of it."
+            for k in alone[:8]
+        ]
 
     def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
         self._out_of_fold = output
@@ -180,7 +188,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _check_classes(self, codes: Array, multilabel: bool, weight: Array | None) -> None:
         seen = codes if weight is None else codes[weight > 0]
         if not multilabel and len(np.unique(seen)) < 2:
-            only = self.classes_[seen[0]]
+            only = self.classes_[seen[:1]].tolist()[0]
             raise DataError(
                 f"TabularClassifier.fit: expected at least two classes in y, got one class only, "
                 f"{only!r}, in every row. Add rows of another class."
@@ -203,8 +211,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return tuple(str(name) for name in self.classes_)
 
     def _encoded_target(self, y: Any, table: Table, where: str) -> Array:
-        values = np.asarray(y)
-        check_missing(values, where)
+        values = as_target(y, where)
         check_length(values, table, where)
         if self.head_.multilabel:
             return check_labels(values, len(self.classes_), where)
@@ -221,21 +228,3 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 def classifier_from_parts(spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Any:
     """Make a classifier of what `modelfile.read` returned; for `lamina.load`."""
     return from_parts(TabularClassifier, spec, arrays)
-
-
-def check_missing(values: Array, where: str) -> None:
-    """Refuse a target with missing values, naming the first."""
-    if values.dtype.kind in "fc":
-        missing = ~np.isfinite(values)
-    elif values.dtype.kind == "O":
-        missing = np.array([v is None or v != v for v in values.ravel()]).reshape(values.shape)
-    else:
-        return
-    if missing.any():
-        first = int(np.argwhere(missing)[0][0])
-        got = values[first] if values.ndim == 1 else values[first].tolist()
-        kinds = "NaN" if not np.any(np.isinf(values[missing].astype(float))) else "infinity"
-        raise DataError(
-            f"{where}: expected a target in every row, Input y contains {kinds}: row {first} has "
-            f"{got!r}. Leave out such rows ({int(missing.sum()):,} of {len(values):,})."
-        )

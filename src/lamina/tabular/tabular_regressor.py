@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from lamina.core.errors import DataError, ShapeError
 from lamina.tabular.head import NUMBER_LOSSES, NumberHead
 from lamina.tabular.scores import number_scores
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
-from lamina.tabular.tabular_classifier import check_missing
 from lamina.tabular.tabular_file import from_parts
+from lamina.tabular.target import as_numbers, as_target
 
 Array = NDArray[Any]
 N_STRATA = 32  # of the target's order: folds get the same share of small and large targets
@@ -135,12 +135,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         if y is None:
             raise DataError(f"{where}: requires y to be passed, but the target y is None.")
         weight = self._weights(sample_weight, table)
-        values = np.asarray(y)
-        check_missing(values, where)
+        values = as_target(y, where)
         if values.ndim == 2 and values.shape[1] == 1:
             values = column_or_1d(values, warn=True)
         self._n_dims = values.ndim
-        values = check_array(values, dtype=np.float64, ensure_2d=False, input_name="y")
+        values = as_numbers(values, where)
         values = values.reshape(len(values), -1)
         check_length(values, table, where)
         self._check_target(values, weight)
@@ -187,9 +186,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return tuple(f"target {k}" for k in range(n_targets))
 
     def _encoded_target(self, y: Any, table: Table, where: str) -> Array:
-        values = np.asarray(y)
-        check_missing(values, where)
-        values = check_array(values, dtype=np.float64, ensure_2d=False, input_name="y")
+        values = as_target(y, where)
+        values = as_numbers(values, where)
         check_length(values, table, where)
         values = np.asarray(values).reshape(len(values), -1)
         n_targets = len(self.head_.centre)

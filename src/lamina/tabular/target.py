@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -218,6 +220,73 @@ def class_places(
             f"{rows[first] + 1}. Leave such rows out or fit again."
         )
     return places
+
+
+def as_target(y: Any, where: str) -> Array:
+    """Return y as an array; `DataError` names the first row without a value, or infinite."""
+    values = np.asarray(y)
+    cells = values
+    if values.dtype.kind in "US" and not hasattr(y, "dtype"):
+        cells = np.asarray(y, dtype=object)  # of a list, before NaN became the text "nan"
+    if cells.dtype.kind in "fc":
+        missing = ~np.isfinite(cells)
+    elif cells.dtype.kind in "mM":
+        missing = np.isnat(cells)
+    elif cells.dtype.kind == "O":
+        missing = np.array([_is_missing(v) for v in cells.ravel()], bool).reshape(cells.shape)
+    else:
+        return values
+    if missing.any():
+        row = int(np.argwhere(missing)[0][0])
+        got = cells[row : row + 1].tolist()[0]
+        infinite = isinstance(got, float) and math.isinf(got)
+        raise DataError(
+            f"{where}: expected a target in every row, Input y contains "
+            f"{'infinity' if infinite else 'NaN'}: row {row} has {got!r}. "
+            f"Leave out such rows ({int(missing.sum()):,} of {len(values):,})."
+        )
+    return values
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, float | np.floating):
+        return not math.isfinite(value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def is_multilabel(y: Array, where: str) -> bool:
+    """Return whether classes are several labels a row; `DataError` if they are no classes."""
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # many classes: the estimator says so, or does not mind
+            check_classification_targets(y)
+            return str(type_of_target(y)).startswith("multilabel")
+    except ValueError as error:
+        reason = str(error).partition(".")[0]  # scikit-learn's checks look for its words
+        raise DataError(
+            f"{where}: expected classes in y, got numbers or several columns ({reason}). "
+            "Use TabularRegressor for numbers."
+        ) from error
+
+
+def as_numbers(y: Array, where: str) -> NDArray[np.float64]:
+    """Return y (n,) or (n, n_targets) as float64; `DataError` names the first that is no number."""
+    from sklearn.utils.validation import check_array
+
+    n_columns = y.shape[1] if y.ndim > 1 else 1
+    for i, value in enumerate(y.ravel().tolist() if y.dtype.kind in "OUS" else ()):
+        try:
+            float(value)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{where}: expected numbers in y, got {value!r:.80} in row {i // n_columns}. "
+                "Use TabularClassifier for classes."
+            ) from error
+    with np.errstate(over="ignore", invalid="ignore"):  # its sum may overflow
+        numbers = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    return np.asarray(numbers)
 
 
 def split_rows(

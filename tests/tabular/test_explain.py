@@ -16,7 +16,7 @@ from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.tabular.explain import BACKGROUND_ROWS, cell_texts, draw_background
 from lamina.tabular.frames import as_table
 from lamina.tabular.head import ClassHead, NumberHead
-from lamina.tabular.scoring import class_codes, row_losses
+from lamina.tabular.row_losses import class_codes, row_losses
 
 N = 400
 LONG = "a note on {} and {} and what the {} did in the {} when nobody of the {} looked at {}"

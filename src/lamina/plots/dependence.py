@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.plots.style import BLUE, GREY, INK, new_figure, plain, styled
+from lamina.plots.style import BLUE, GREY, INK, new_figure, plain, styled, write_numbers_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,10 +41,9 @@ def plot_dependence(
     """
     figure, axes = new_figure()
     curves = _few(individual)
-    title = f"{'Partial dependence' if individual is None else 'Mean and single rows'}"
     if _is_levels(grid):
         place = np.arange(len(grid))
-        figure.set_size_inches(6.4, 1.4 + 0.3 * len(grid))
+        figure.set_size_inches(6.4, max(4.0, 1.4 + 0.3 * len(grid)))
         for k, curve in enumerate(curves):
             spread = place + 0.25 * np.sin(k)  # side by side rather than one on another
             axes.plot(curve, spread, ".", color=GREY, alpha=0.35, ms=3)
@@ -52,6 +51,7 @@ def plot_dependence(
         axes.set_yticks(place, [plain(level, 30) for level in grid])
         axes.invert_yaxis()
         axes.margins(y=0.06)
+        write_numbers_out(axes.xaxis)
         axes.set_xlabel(f"mean {plain(output, 60)}")
         axes.set_ylabel(plain(column))
     else:
@@ -62,9 +62,13 @@ def plot_dependence(
                   transform=axes.get_xaxis_transform())  # fmt: skip
         axes.set_xlabel(f"{plain(column)} (ticks: quantiles of the rows)")
         axes.set_ylabel(f"mean {plain(output, 44)}")
+        write_numbers_out(axes.yaxis)
         if grid.dtype.kind == "M":
             figure.autofmt_xdate(rotation=30)
-    axes.set_title(title)
+        else:
+            write_numbers_out(axes.xaxis)
+    rows = "" if individual is None else ", mean and single rows"
+    axes.set_title(f"Partial dependence on {plain(column)}{rows}")
     axes.grid()
     return figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.plots.style import BLUE, GREY, INK, ORANGE, new_figure, plain, styled
+from lamina.plots.style import BLUE, GREY, INK, ORANGE, new_figure, plain, styled, write_numbers_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +42,7 @@ def plot_importances(
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
+    write_numbers_out(axes.xaxis)
     left_out = len(columns) - len(order)
     more = f" (the first {len(order)} of {len(columns)} columns)" if left_out else ""
     axes.set_title(f"Importance{more}")
@@ -101,6 +102,7 @@ def plot_attributions(
     axes.set_xlim(min(reach) - 0.05 * wide, max(reach) + 0.16 * wide)  # room for the numbers
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
+    write_numbers_out(axes.xaxis)
     axes.set_title(f"From the mean {baseline:.4g} (dashed) to {prediction:.4g}")
     axes.set_xlabel(plain(output, 60))
     return figure

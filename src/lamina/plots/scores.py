@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.plots.style import BLUE, GREY, INK, ORANGE, new_figure, plain, styled
+from lamina.plots.style import BLUE, GREY, INK, ORANGE, new_figure, plain, styled, write_numbers_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,8 +54,9 @@ def plot_calibration(
     axes.grid()
     axes.legend(loc="upper left")
     total, least, most = int(count.sum()), int(count.min()), int(count.max())
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     axes.annotate(
-        f"{total:,} values, {least:,} to {most:,} a bin",
+        f"{total:,} values, {each} a bin",
         (0.98, 0.02),
         xycoords="axes fraction",
         ha="right",
@@ -145,6 +146,7 @@ def plot_residuals(y: Floats, y_pred: Floats, *, target: str = "target") -> Figu
     axes.set_xlabel(f"predicted {name}")
     axes.set_ylabel(f"true − predicted {name}")
     axes.grid()
+    write_numbers_out(axes.xaxis, axes.yaxis)
     legend = axes.legend(ncols=3, loc="upper left")
     for handle in legend.legend_handles:
         if handle is not None:

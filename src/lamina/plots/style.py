@@ -15,6 +15,7 @@ from lamina.core.errors import require_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
@@ -83,6 +84,17 @@ def plain(text: object, most: int = 36) -> str:
     """Return text for a label: one line of printable characters, cut after ``most``."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def write_numbers_out(*axes: Axis) -> None:
+    """Have axes write numbers whole, no power of ten apart; commas from 10,000: 2024 is a year."""
+
+    def written(value: float, _: Any) -> str:
+        text = f"{value:,.10g}" if abs(value) >= 10_000 else f"{value:.10g}"
+        return text.replace("-", "−")
+
+    for axis in axes:
+        axis.set_major_formatter(written)
 
 
 def to_svg(figure: Figure) -> bytes:

@@ -16,8 +16,8 @@ from lamina.tabular.explain import Subject, attributions, dependence, importance
 from lamina.tabular.explained import Attributions, Dependence, Explanation, Importance
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
-from lamina.tabular.mixing import Floats
-from lamina.tabular.scoring import check_scoring, row_losses
+from lamina.tabular.mixing import BATCH_ROWS, Floats
+from lamina.tabular.row_losses import check_scoring, row_losses
 from lamina.tabular.table import Table
 
 Kind = Literal["attributions", "importance", "dependence"]
@@ -180,6 +180,16 @@ class Explainable:
         output = self.ensemble_(x)
         head = self.head_
         return head.probabilities(output) if isinstance(head, ClassHead) else head.numbers(output)
+
+    def _predictions_of(self, table: Table, where: str) -> Floats:
+        """Return probabilities or numbers (n, n_outputs) for the rows of a table."""
+        parts = [
+            self._predictions(
+                self.inputs_.transform(table.take(slice(start, start + BATCH_ROWS)), where)
+            )
+            for start in range(0, max(table.n_rows, 1), BATCH_ROWS)
+        ]
+        return np.concatenate(parts)
 
     def _table_to_predict(self, X: Any, where: str) -> Table:
         raise NotImplementedError

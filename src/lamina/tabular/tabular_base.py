@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from lamina.core import modelfile
 from lamina.core.checks import check_number
 from lamina.core.engine import default_n_threads, isa
 from lamina.core.errors import DataError, ShapeError
-from lamina.core.history import EpochReport
+from lamina.core.history import EpochReport, History
 from lamina.tabular.explain import draw_background
 from lamina.tabular.explainable import Explainable
 from lamina.tabular.fit_report import FitReport
@@ -62,6 +63,8 @@ class BaseTabular(Explainable, BaseEstimator):
     report_: FitReport
     target_: Target
     _out_of_fold: NDArray[np.float32]  # the members' mean output (n, d_out)
+    histories_: list[History]
+    _stages: dict[str, float]  # seconds of the parts of fit
     _on_epoch: Callable[[EpochReport], Any] | None = None
     _uses: ColumnUses | None = None  # found already, in more rows than fit gets
     _role: ClassVar[str]
@@ -182,9 +185,11 @@ class BaseTabular(Explainable, BaseEstimator):
         recipe = find_recipe(self.preset, where)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         uses = self._uses or find_uses(table, self.types, where=where)
+        uses_found = time.perf_counter()
         prepared = uses.apply(table, where)
         inputs = Inputs.fit(prepared, uses)
         x = inputs.write(prepared)
+        x_written = time.perf_counter()
         learned = learn(
             x,
             y,
@@ -201,6 +206,12 @@ class BaseTabular(Explainable, BaseEstimator):
         histories = learned.histories
         self.inputs_, self.ensemble_ = inputs, learned.ensemble
         self.background_ = draw_background(x, weight, seed)
+        self.histories_ = [replace(h, state=None) for h in histories]
+        self._stages = {
+            "find what columns are for": uses_found - began,
+            "make columns numbers": x_written - uses_found,
+            "train": time.perf_counter() - x_written,
+        }
         self.report_ = FitReport(
             n_rows=table.n_rows,
             n_members=len(histories),

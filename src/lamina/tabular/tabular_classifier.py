@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_array, column_or_1d
 from lamina.core.errors import DataError
 from lamina.tabular.calibrate import find_temperature
 from lamina.tabular.head import ClassHead
+from lamina.tabular.row_losses import check_labels, class_codes
 from lamina.tabular.scores import class_scores
-from lamina.tabular.scoring import check_labels, class_codes
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_file import from_parts
@@ -67,6 +67,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         How the fit went; its `scores` are of the training rows, by members that did not see them.
     target_ : Target
         The target's column, where ``lamina fit`` made the model.
+    histories_ : list of lamina.History
+        The members' learning curves; not in model files.
 
     Raises
     ------

@@ -64,6 +64,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         How the fit went; its `scores` are of the training rows, by members that did not see them.
     target_ : Target
         The target's column, where ``lamina fit`` made the model.
+    histories_ : list of lamina.History
+        The members' learning curves; not in model files.
 
     Raises
     ------

@@ -31,9 +31,12 @@ from lamina.tabular.table import CODED, Column, Table, list_names, near_names
 from lamina.tabular.uses import ColumnUses
 from lamina.tabular.words import TextFeatures
 
-# Of a number: so many at quantiles of the rows, and as many at quantiles of the different values,
-# as a value that most rows share (no capital gain) would leave few for all others.
-MOST_KNOTS = 33
+# Of a number: knots at so many quantiles of the rows and of the different values. Few by rows keep
+# the function smooth where rows are many; those by values leave enough where most rows share one
+# value (no capital gain). Compared on five public tables with 16 features, 9 and 33 had the lowest
+# mean error: 0.2 % below 13 and 13, 0.8 % below 9 and 9, 1 % below 33 and 33.
+ROW_KNOTS = 9
+VALUE_KNOTS = 33
 # A level needs this many rows to get a vector of its own; fewer cannot be told from noise.
 MIN_LEVEL_ROWS = 5
 MOST_LEVELS = 4096
@@ -71,10 +74,10 @@ class NumberInput:
         if not len(known):
             return None
         knots = np.unique(known)
-        if len(knots) > MOST_KNOTS:
-            shares = np.linspace(0.0, 1.0, MOST_KNOTS)
-            both = np.quantile(known, shares), np.quantile(knots, shares)
-            knots = np.unique(np.concatenate(both))
+        if len(knots) > VALUE_KNOTS:
+            by_rows = np.quantile(known, np.linspace(0.0, 1.0, ROW_KNOTS))
+            by_values = np.quantile(knots, np.linspace(0.0, 1.0, VALUE_KNOTS))
+            knots = np.unique(np.concatenate([by_rows, by_values]))
         # Neighbours closer than a float64 can divide by are one
         apart = np.diff(knots) > 1e-12 * max(float(np.abs(knots).max()), 1e-300)
         knots = knots[np.concatenate([[True], apart])]

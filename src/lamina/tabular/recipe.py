@@ -9,6 +9,11 @@ import numpy as np
 
 from lamina.core.errors import SpecError
 
+# Below so many rows half the features and some dropout take half the time and are as good in the
+# mean (six tables of 120 to 2,300 rows: 1 % better, from 16 % better on wine to 18 % worse on
+# digits); above them they are worse (five tables of 10,000 rows: dropout alone costs 1.4 %).
+FEW_ROWS = 5000
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,8 +42,8 @@ class Recipe:
 
     widths: tuple[int, ...] = (128, 128)
     activation: str = "relu"
-    dropout: float = 0.1
-    n_features: int = 8
+    dropout: float = 0.0
+    n_features: int = 16
     lr: float = 8e-3
     weight_decay: float = 1e-2
     n_folds: int = 8
@@ -48,9 +53,15 @@ class Recipe:
     most_epochs: int = 200
     patience: int = 16
 
+    def for_rows(self, n_rows: int) -> Recipe:
+        """Return the recipe for a table of so many rows: few of them need a smaller network."""
+        if n_rows >= FEW_ROWS:
+            return self
+        return replace(self, n_features=self.n_features // 2, dropout=max(self.dropout, 0.1))
+
     def batch_size(self, n_rows: int) -> int:
-        """Return about a 64th of the rows, a power of two from 16 to 256: few rows need steps."""
-        return int(np.clip(1 << (n_rows // 64).bit_length(), 16, 256))
+        """Return about a 64th of the rows, a power of two from 16 to 128: few rows need steps."""
+        return int(np.clip(1 << (n_rows // 64).bit_length(), 16, 128))
 
     def epochs(self, n_rows: int) -> int:
         """Return how many epochs a member trains at most."""

@@ -182,7 +182,7 @@ class BaseTabular(Explainable, BaseEstimator):
         """Train the members; sets inputs_, ensemble_, report_ and returns them with x."""
         began = time.perf_counter()
         where = f"{type(self).__name__}.fit"
-        recipe = find_recipe(self.preset, where)
+        recipe = find_recipe(self.preset, where).for_rows(table.n_rows)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         uses = self._uses or find_uses(table, self.types, where=where)
         uses_found = time.perf_counter()

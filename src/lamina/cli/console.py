@@ -7,9 +7,13 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from lamina.tabular.table import Table
+    from lamina.tabular.target import Target
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -87,6 +91,24 @@ def text_columns_of(est: Any) -> list[str]:
     """Return the columns that `read_table` must leave as text for an estimator."""
     target = getattr(est, "target_", None)
     return [*est.inputs_.uses.text_columns, *(target.text_columns if target else ())]
+
+
+def truth_of(est: Any, name: str | None, rows: Table, verb: str) -> Target:
+    """Return the column of the truth: the model's, or the one that is named."""
+    from dataclasses import replace
+
+    from lamina.core.errors import DataError
+    from lamina.tabular.target import Target
+
+    known: Target | None = getattr(est, "target_", None)
+    if known is not None:
+        return known if name is None else replace(known, name=name)
+    if name is None:
+        raise DataError(
+            f"{verb}: expected --target COLUMN, as the model was not made by lamina fit and does "
+            "not know its target's name. Name the column that holds the truth."
+        )
+    return Target.find(rows, name, where=verb)[0]
 
 
 def check_output(path: str, verb: str, inputs: Iterable[str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from lamina.cli.console import (
@@ -16,11 +14,8 @@ from lamina.cli.console import (
     score_text,
     source_of,
     text_columns_of,
+    truth_of,
 )
-
-if TYPE_CHECKING:
-    from lamina.tabular.table import Table
-    from lamina.tabular.target import Target
 
 
 @click.command("evaluate", epilog="Example: lamina evaluate people.lamina new_people.csv")
@@ -44,7 +39,7 @@ def command(model: str, table: tuple[str, ...], target: str | None, as_json: boo
     from lamina.tabular.read import read_table
 
     rows = read_table(source_of(table), text_columns=text_columns_of(est))
-    truth = _target(est, target, rows)
+    truth = truth_of(est, target, rows, "evaluate")
     kept, column, places = truth.split(rows, "evaluate")
     scores = score_rows(est, kept, column, places, where="evaluate")
     n_left_out = rows.n_rows - kept.n_rows
@@ -71,21 +66,3 @@ def command(model: str, table: tuple[str, ...], target: str | None, as_json: boo
             *((SCORE_NAMES[name], score_text(name, value)) for name, value in scores.items()),
         ]
     )
-
-
-def _target(est: Any, name: str | None, rows: Table) -> Target:
-    """Return the column of the truth: the model's, or the one that is named."""
-    from dataclasses import replace
-
-    from lamina.core.errors import DataError
-    from lamina.tabular.target import Target
-
-    known: Target | None = getattr(est, "target_", None)
-    if known is not None:
-        return known if name is None else replace(known, name=name)
-    if name is None:
-        raise DataError(
-            "evaluate: expected --target COLUMN, as the model was not made by lamina fit and does "
-            "not know its target's name. Name the column that holds the truth."
-        )
-    return Target.find(rows, name, where="evaluate")[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,12 @@ class FiniteRange(click.FloatRange):
     help="The same seed, table and threads give the same model.",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE",
+    help="Write scores, plots, columns and explanations to one HTML file.",
+)
 @json_option
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def command(
@@ -114,6 +122,7 @@ def command(
     max_seconds: float | None,
     seed: int,
     threads: int | None,
+    report_path: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -131,6 +140,8 @@ def command(
     began = time.perf_counter()
     path = out if out is not None else _default_out(table[0])
     check_output(path, "fit", table)
+    if report_path is not None:
+        _check_report(report_path, (path, *table))
     from lamina.cli.progress import TrainingProgress
 
     data = _read(table, target, drop, types, task, test_size, seed)
@@ -147,8 +158,11 @@ def command(
     est.target_ = data.target
     scores = data.test_scores(est)
     est.save(path)
+    if report_path is not None:
+        _write_report(report_path, est, data)
     report = {
         "out": path,
+        "report": report_path,
         "target": target,
         "task": data.task,
         "preset": preset,
@@ -285,6 +299,39 @@ def _estimator(
     return kind(preset, max_seconds=max_seconds, random_state=seed, n_threads=threads)
 
 
+def _check_report(path: str, others: tuple[str, ...]) -> None:
+    """Refuse a report that could not be written before the work is done."""
+    from lamina.core.errors import require_extra
+
+    check_output(path, "fit --report", others)
+    require_extra("jinja2", "plots")
+    require_extra("matplotlib", "plots")
+
+
+def _write_report(path: str, est: Any, data: FitData) -> None:
+    from lamina.tabular.report import write_report
+    from lamina.tabular.target import target_values
+
+    command = shlex.join(["lamina", *sys.argv[1:]])
+    if data.test is None:
+        write_report(
+            path,
+            est,
+            data.training,
+            data.y,
+            target=data.target.name,
+            predictions=est.out_of_fold_proba_
+            if data.task == "classification"
+            else est.out_of_fold_.reshape(len(data.y), -1),
+            scored_on="training rows, each by members that did not see it",
+            command=command,
+        )
+        return
+    table, column, _ = data.test
+    y = target_values(column, data.task)
+    write_report(path, est, table, y, target=data.target.name, command=command)
+
+
 def _default_out(table: str) -> str:
     """Return the model file's name for the table's: people.csv → people.lamina, here."""
     return "model.lamina" if table == "-" else f"{Path(table).stem}.lamina"
@@ -324,6 +371,8 @@ def _summarise(est: Any, report: Mapping[str, Any], data: FitData) -> None:
         pairs.append((f"{kind} {SCORE_NAMES[name]}", score_text(name, value)))
     pairs.append(("time", f"{report['seconds']:.1f} s"))
     pairs.append(("written", report["out"]))
+    if report["report"]:
+        pairs.append(("report", report["report"]))
     facts(pairs)
 
 

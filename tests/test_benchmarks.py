@@ -210,3 +210,25 @@ def test_the_numbers_in_readme_come_from_the_json(module: Any) -> None:
         block = README.split("<!-- bench:start -->")[1].split("<!-- bench:end -->")[0]
         assert "Not measured yet" in block
         assert "×" not in block
+
+
+def test_tables_are_scored_cached_and_summarised(tmp_path: Path) -> None:
+    cache, out = tmp_path / "cache.jsonl", tmp_path / "tables.json"
+    args = ("--tables", "iris", "--methods", "lamina-fast,hgb", "--seeds", 1, "--threads", 1)
+    for _ in range(2):
+        done = script("tables.py", *args, "--cache", cache, "--out", out)
+        assert done.returncode == 0, done.stderr
+    assert len(cache.read_text().splitlines()) == 2  # the second run computed nothing
+    found = json.loads(out.read_text())
+    by_method = {row["method"]: row for row in found["summary"]}
+    assert by_method["hgb"]["score"] == 1.0
+    errors = {r["method"]: r["error"] for r in found["results"]}
+    expected = errors["lamina-fast"] / errors["hgb"]
+    assert by_method["lamina-fast"]["score"] == pytest.approx(expected)
+    assert sorted(row["mean_rank"] for row in found["summary"]) == [1.0, 2.0]
+
+
+def test_a_table_that_needs_a_folder_is_refused_without_one(tmp_path: Path) -> None:
+    done = script("tables.py", "--tables", "adult", "--cache", tmp_path / "c")
+    assert done.returncode == 2
+    assert "expected --data FOLDER for table 'adult'" in " ".join(done.stderr.split())

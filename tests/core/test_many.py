@@ -346,3 +346,50 @@ def test_ensemble_index_and_mistakes():
         lamina.Ensemble(nets)["a"]
     with pytest.raises(lamina.SpecError, match="n_members"):
         lamina.Ensemble.create(0, D, (9,), 1)
+
+
+@pytest.mark.parametrize("validation", [None, 0.3, "rest"])
+@pytest.mark.parametrize("n_threads", [1, 7])
+def test_three_epochs_and_four_resumed_are_seven(validation, n_threads):
+    kwargs = {
+        "optimizer": lamina.AdamW(lamina.cosine(0.02, warmup=0.1)),
+        "rows": [np.arange(N) % K != i for i in range(K)],
+        "batch_size": 32,
+        "max_epochs": 7,
+        "validation": validation,
+        "n_threads": n_threads,
+    }
+    whole, parts = make(dropout=0.2), make(dropout=0.2)
+    expected = lamina.train_many(whole, X, Y, rng=4, **kwargs)
+
+    def stop(report):
+        return report.epoch == 2
+
+    first = lamina.train_many(parts, X, Y, rng=4, callbacks=stop, **kwargs)
+    assert {history.stopped for history in first} == {"callback"}
+    fresh = make(dropout=0.2)  # parameters come with the histories
+    second = lamina.train_many(fresh, X, Y, resume=first, **kwargs)
+    for i in range(K):
+        assert second[i].epochs == 7
+        assert_same_run(second[i], fresh[i], expected[i], whole[i])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_size": 8}, "expected batch_size = 32, as in the run to be resumed, got 8"),
+        ({"rows": [np.arange(50)] * K}, "expected n_rows = 203"),
+        ({"validation": 0.2}, "expected n_rows = 203"),
+        ({"resume": "first"}, "one History for each of the 5 networks"),
+        ({"resume": [lamina.History()] * K}, "one without a state"),
+    ],
+)
+def test_other_runs_cannot_be_resumed(change, said):
+    nets = make()
+    first = lamina.train_many(nets, X, Y, max_epochs=2, batch_size=32, rng=0)
+    kwargs = {"resume": first, "max_epochs": 4, "batch_size": 32} | change
+    before = [net.theta.copy() for net in nets]
+    with pytest.raises(lamina.SpecError, match=said):
+        lamina.train_many(nets, X, Y, **kwargs)
+    for net, theta in zip(nets, before, strict=True):
+        assert_same_bits(net.theta, theta)

@@ -14,15 +14,15 @@ import numpy.typing as npt
 from lamina.core.checks import as_weights, check_count, check_number, is_whole_number, resolve_rng
 from lamina.core.derivative_losses import DerivativeLoss
 from lamina.core.descent import MAX_STEPS_A_CALL, Descent
-from lamina.core.engine import default_n_threads, isa, resolve_precision, train_together
+from lamina.core.engine import default_n_threads, resolve_precision, train_together
 from lamina.core.ensemble import Ensemble, check_networks
 from lamina.core.errors import DataError, DivergenceError, ShapeError, SpecError
-from lamina.core.history import History
+from lamina.core.history import History, state_of
 from lamina.core.jet_loss import JetLoss
 from lamina.core.losses import Loss, resolve_loss
 from lamina.core.network import Network
 from lamina.core.optim import LBFGS, SGD, AdamW, resolve_optimizer
-from lamina.core.trainer import as_callbacks, as_rows, check_patience
+from lamina.core.trainer import as_callbacks, as_rows, begin, check_patience
 from lamina.core.watch import Callback, Plan, Rows, hold_out
 
 Array = npt.NDArray[Any]
@@ -53,6 +53,7 @@ def train_many(
     rng: Seed | Sequence[Seed] = None,
     n_threads: int | None = None,
     callbacks: Callback | Iterable[Callback] = (),
+    resume: Sequence[History] | None = None,
 ) -> list[History]:
     """Train networks of one shape together, in place, and return a history of each.
 
@@ -86,6 +87,9 @@ def train_many(
         Of all together; None as for `train`.
     callbacks : callable or iterable of callables
         As for `train`; ``report.member`` says which network, and True stops that one only.
+    resume : sequence of k History, optional
+        What an earlier call returned for these networks: each goes on from its own end, as for
+        `train`. Leave out networks that are done: one that ran out of patience would train on.
 
     Returns
     -------
@@ -143,7 +147,8 @@ def train_many(
         n_threads=default_n_threads(n_threads),
         precision=resolve_precision(precision, spec.dtype, _WHERE),
     )
-    seeds = _seeds(rng, k)
+    earlier = _earlier(resume, k)
+    seeds = _seeds(rng, k) if resume is None else [state_of(one)["seed"] for one in earlier]
     if isinstance(plan.loss, DerivativeLoss):
         plan.loss.check_training(spec.dropout, plan.precision)
     if isinstance(plan.loss, JetLoss):
@@ -158,8 +163,10 @@ def train_many(
     descents = []
     for i, (net, (own, held)) in enumerate(zip(members, pairs, strict=True)):
         own_plan = replace(plan, seed=seeds[i], n_threads=threads, member=i)
-        history = History(seed=seeds[i], n_threads=threads, isa=isa(), precision=plan.precision)
-        descents.append(Descent(net, own, held, optimizers[i], own_plan, history, None))
+        history, state = begin(
+            net, own, held is not None, optimizers[i], own_plan, earlier[i] if earlier else None
+        )
+        descents.append(Descent(net, own, held, optimizers[i], own_plan, history, state))
     _Together(descents, shared, plan).go()
     return [descent.history for descent in descents]
 
@@ -226,6 +233,19 @@ def _threads_a_member(n_params: int, plan: Plan, k: int) -> int:
     is_big = 6.0 * n_params * plan.batch_size > BIG_STEP
     # With few members a thread, the last ones would leave the others idle.
     return n_threads if k < n_threads or (is_big and k < 4 * n_threads) else 1
+
+
+def _earlier(resume: object, k: int) -> list[History]:
+    """Return the histories to continue, one a network; none where `resume` is None."""
+    if resume is None:
+        return []
+    several: list[Any] = list(resume) if isinstance(resume, list | tuple) else [resume]
+    if len(several) != k:
+        raise SpecError(
+            f"{_WHERE}: expected resume as a list of one History for each of the {k} networks, "
+            f"got {len(several)}. Pass what train_many returned for them."
+        )
+    return several
 
 
 def _optimizers(optimizer: object, k: int) -> list[AdamW | SGD]:

@@ -164,10 +164,24 @@ def _train_descent(
     plan: Plan,
     resume: History | None,
 ) -> History:
-    history, state = History(seed=plan.seed), None
     if resume is not None:
         plan = replace(plan, seed=state_of(resume)["seed"])
     rows, held = _split(net, rows, validation, plan)
+    history, state = begin(net, rows, held is not None, optimizer, plan, resume)
+    Descent(net, rows, held, optimizer, plan, history, state).go()
+    return history
+
+
+def begin(
+    net: Network | BatchEnsemble,
+    rows: Rows,
+    has_validation: bool,
+    optimizer: AdamW | SGD,
+    plan: Plan,
+    resume: History | None,
+) -> tuple[History, dict[str, Any] | None]:
+    """Return the history to write to and, of a run to be continued, the checked state."""
+    history, state = History(seed=plan.seed), None
     if resume is not None:
         expected: dict[str, Any] = {
             "optimizer": native_hyper(optimizer)[0],
@@ -179,11 +193,10 @@ def _train_descent(
         }
         if isinstance(optimizer.lr, Schedule):
             expected["max_epochs"] = plan.max_epochs  # the schedule depends on it
-        state = check_resume(resume, expected, held is not None)
+        state = check_resume(resume, expected, has_validation)
         history = resume.continued()
     history.n_threads, history.isa, history.precision = plan.n_threads, isa(), plan.precision
-    Descent(net, rows, held, optimizer, plan, history, state).go()
-    return history
+    return history, state
 
 
 def _train_lbfgs(

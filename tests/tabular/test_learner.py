@@ -7,6 +7,7 @@ import pytest
 
 from lamina.core.column_embeddings import ColumnEmbeddings
 from lamina.core.losses import SquaredError
+from lamina.tabular import learner
 from lamina.tabular.learner import Objective, learn, make_folds
 from lamina.tabular.recipe import PRESETS, Recipe
 
@@ -66,3 +67,62 @@ def test_few_rows_get_a_smaller_network(preset: str) -> None:
     assert few.batch_size(500) <= 128
     assert few.epochs(10) == few.most_epochs
     assert many.epochs(10**7) == many.least_epochs
+
+
+# --- many rows: folds are bounded, disjoint, and a fair share of every stratum
+
+RECIPE = PRESETS["default"]
+
+
+def folds_of(n: int, strata: np.ndarray | None, weight: np.ndarray | None = None) -> np.ndarray:
+    return ~np.array(make_folds(n, RECIPE, strata, weight, np.random.default_rng(0)))
+
+
+def test_few_rows_are_all_held_out_by_one_member_each() -> None:
+    held = folds_of(5000, None)
+    assert (held.sum(axis=0) == 1).all()
+    assert held.sum(axis=1).tolist() == [625] * 8
+
+
+@pytest.mark.parametrize("most", [10, 99, 100, 130])
+def test_folds_of_many_rows_are_bounded(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "MOST_HELD", most)
+    n = 8 * 1000 + 3
+    strata = np.random.default_rng(1).choice(4, n, p=[0.7, 0.2, 0.09, 0.01])
+    held = folds_of(n, strata)
+    assert held.sum(axis=0).max() == 1
+    sizes = held.sum(axis=1)
+    assert sizes.max() <= most
+    assert sizes.min() >= most * 0.9 - 1
+    of_strata = np.bincount(strata, minlength=4) / n
+    for stratum, share in enumerate(of_strata):
+        in_folds = held[:, strata == stratum].sum()
+        assert abs(in_folds - share * sizes.sum()) <= 1
+        assert np.ptp(held[:, strata == stratum].sum(axis=1)) <= 1
+
+
+def test_rows_without_weight_or_alone_in_their_stratum_are_not_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(learner, "MOST_HELD", 10)
+    n = 2000
+    weight = (np.arange(n) % 2).astype(float)
+    strata = np.zeros(n, np.int64)
+    strata[7] = 1
+    held = folds_of(n, strata, weight)
+    assert held.any(axis=1).all()
+    assert not held[:, weight == 0].any()
+    assert not held[:, 7].any()
+
+
+def test_out_of_fold_output_is_missing_where_nobody_held_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import lamina
+
+    monkeypatch.setattr(learner, "MOST_HELD", 20)
+    x = np.arange(3000.0)
+    model = lamina.TabularRegressor("fast", random_state=0).fit({"x": x}, np.sin(x / 300))
+    known = ~np.isnan(model.out_of_fold_)
+    assert 70 <= known.sum() <= 4 * 20
+    assert model.report_.scores["r2"] > 0.9

@@ -7,7 +7,7 @@ so that buckets are trained on rare levels and stand for new ones.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,12 +56,18 @@ class Levels:
 
         The others get about the square root of their number of buckets, at most `MOST_BUCKETS`.
         """
-        counts = level_counts(column)
+        return cls.choose(column.levels, level_counts(column), least=least, most=most)
+
+    @classmethod
+    def choose(
+        cls, levels: Sequence[str], counts: NDArray[np.int64], *, least: int, most: int
+    ) -> Levels:
+        """Choose as `fit` does among levels found in so many rows each."""
         order = np.argsort(-counts, kind="stable")
         kept = [int(i) for i in order[:most] if counts[i] >= max(least, 1)]
         n_rare = int(np.count_nonzero(counts)) - len(kept)
         n_buckets = int(np.clip(np.ceil(n_rare**0.5), 1, MOST_BUCKETS))
-        return cls(tuple(column.levels[i] for i in kept), n_buckets)
+        return cls(tuple(levels[i] for i in kept), n_buckets)
 
     @property
     def n_codes(self) -> int:

@@ -11,6 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -59,15 +60,15 @@ def read_table(
         If a file is missing, unreadable, truncated or of an unknown format, has a row of too many
         or too few fields, no columns, or not the columns of the other files.
     """
-    files = _files(source)
+    files = files_of(source)
     tables = {file: _read_file(file, text_columns, encoding) for file in files}
     if len(files) == 1:
         return from_arrow(tables[files[0]], files[0], text_columns)
-    _check_same_columns({file: table.column_names for file, table in tables.items()})
+    check_same_columns({file: table.column_names for file, table in tables.items()})
     mixed = _mixed_columns(tables.values())
     if mixed:  # numbers in one file, text in another: text in all
         tables = {file: _read_file(file, {*text_columns, *mixed}, encoding) for file in files}
-    return from_arrow(_concatenate(list(tables.values())), files[0], text_columns)
+    return from_arrow(concatenate(list(tables.values())), files[0], text_columns)
 
 
 def write_columns(columns: Mapping[str, Any], target: BinaryIO, fmt: str) -> None:
@@ -85,7 +86,7 @@ def write_columns(columns: Mapping[str, Any], target: BinaryIO, fmt: str) -> Non
         pyarrow.csv.write_csv(table, target, pyarrow.csv.WriteOptions(quoting_style="needed"))
 
 
-def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
+def files_of(source: str | Path | Sequence[str | Path]) -> list[str]:
     """Return the files that ``source`` names, one format throughout."""
     if isinstance(source, str | Path):
         if str(source) == "-" or not Path(source).is_dir():
@@ -104,7 +105,7 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
     repeated = {file for file in files if files.count(file) > 1}
     if repeated:
         raise DataError(f"{where}: expected every file once, got {list_names(repeated)} again.")
-    readers = {_READERS.get(_suffix(file)): _suffix(file) for file in files}
+    readers = {_READERS.get(suffix_of(file)): suffix_of(file) for file in files}
     if len(readers) > 1:
         raise DataError(
             f"{where}: expected files of one format, got {', '.join(sorted(readers.values()))}. "
@@ -113,28 +114,45 @@ def _files(source: str | Path | Sequence[str | Path]) -> list[str]:
     return files
 
 
-def _suffix(file: str) -> str:
+def suffix_of(file: str) -> str:
+    """Return a file name's extension, which decides its format; standard input is CSV."""
     return ".csv" if file == "-" else Path(file).suffix.lower()
 
 
-def _read_file(file: str, text_columns: Collection[str], encoding: str | None) -> pa.Table:
-    """Read one file; a `DataError` names it, and says what is wrong, in one sentence."""
-    suffix = _suffix(file)
+def known_suffix(file: str) -> str:
+    """Return `suffix_of` a file that can be read; another one is a `DataError`."""
+    suffix = suffix_of(file)
     if suffix not in _READERS:
         got = repr(suffix) if suffix else "none"
         raise DataError(
             f"{file}: expected a file name that ends in {', '.join(_READERS)}, got {got}. "
             "Convert the table to one of these."
         )
+    return suffix
+
+
+def _read_file(file: str, text_columns: Collection[str], encoding: str | None) -> pa.Table:
+    """Read one file; a `DataError` names it, and says what is wrong, in one sentence."""
+    suffix = known_suffix(file)
     import pyarrow as pa
 
     called = "standard input" if file == "-" else file
     options = _Options(called, text_columns, encoding)
-    try:
+    with one_sentence(called, suffix, encoding):
         if file == "-":
             return _READERS[suffix](pa.BufferReader(sys.stdin.buffer.read()), options)
         with pa.OSFile(file, "rb") as opened:
             return _READERS[suffix](opened, options)
+    raise AssertionError  # the block above returns or raises
+
+
+@contextmanager
+def one_sentence(called: str, suffix: str, encoding: str | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong in reading a file into one sentence that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
     except DataError:
         raise
     except FileNotFoundError:
@@ -180,7 +198,7 @@ class _Options:
         self.called, self.text_columns, self.encoding = called, set(text_columns), encoding
 
 
-def _as_utf8(data: bytes, encoding: str | None) -> bytes:
+def as_utf8(data: bytes, encoding: str | None) -> bytes:
     """Return text as UTF-8: what spreadsheets call Unicode, UTF-16, begins with a mark."""
     if encoding is not None:
         return data.decode(encoding).encode()
@@ -197,16 +215,13 @@ def _as_utf8(data: bytes, encoding: str | None) -> bytes:
 def _read_csv(file: pa.NativeFile, options: _Options, delimiter: str | None = None) -> pa.Table:
     import pyarrow as pa
 
-    data = _as_utf8(file.read(), options.encoding).removeprefix(codecs.BOM_UTF8)
+    data = as_utf8(file.read(), options.encoding).removeprefix(codecs.BOM_UTF8)
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     if not data.strip():
         raise DataError(f"{options.called}: expected a table, got an empty CSV file.")
-    if delimiter is None:
-        header = re.match(rb'\s*(?:"[^"]*"|[^"\n])*', data)
-        plain = re.sub(rb'"[^"]*"', b"", header[0] if header else b"")  # what is quoted is a name
-        delimiter = max((b",", b";", b"\t"), key=plain.count).decode()
-    names, start = _header(data, delimiter)
+    delimiter = delimiter or delimiter_of(data)
+    names, start = header_of(data, delimiter)
     parser = _CsvParser(data[start:], names, delimiter, options.called)
     table = parser.parse(options.text_columns)
     codes = parser.padded(table)
@@ -217,7 +232,14 @@ def _read_csv(file: pa.NativeFile, options: _Options, delimiter: str | None = No
     return table
 
 
-def _header(data: bytes, delimiter: str) -> tuple[list[str], int]:
+def delimiter_of(data: bytes) -> str:
+    """Return what divides the fields of the first line most often, outside of quotes."""
+    header = re.match(rb'\s*(?:"[^"]*"|[^"\n])*', data)
+    plain = re.sub(rb'"[^"]*"', b"", header[0] if header else b"")  # what is quoted is a name
+    return max((b",", b";", b"\t"), key=plain.count).decode()
+
+
+def header_of(data: bytes, delimiter: str) -> tuple[list[str], int]:
     """Return the names in the first row that is not empty, and where the rows after it begin."""
     start = 0
 
@@ -279,12 +301,7 @@ class _CsvParser:
         if ragged and threads:  # only one thread counts the rows
             return self.parse(text, only, threads=False)
         if ragged:
-            row = ragged[0]
-            raise DataError(
-                f"{self.called}: expected {_fields(len(self.names))} in every row, as in the "
-                f"first, got {row.actual_columns} in row {row.number + 1} ({row.text[:60]!r}). "
-                "Correct that row; a field with a separator in it needs quotes."
-            )
+            raise DataError(ragged_sentence(self.called, len(self.names), ragged[0]))
         return table if only else table.rename_columns(list(self.names))
 
     def padded(self, table: pa.Table) -> set[str]:
@@ -299,6 +316,15 @@ class _CsvParser:
             return set()
         text = self.parse(whole, whole)
         return {n for n in whole if pc.any(pc.match_substring_regex(text[n], r"^0\d")).as_py()}
+
+
+def ragged_sentence(called: str, n_fields: int, row: Any) -> str:
+    """Name a row of too many or too few fields, as pyarrow's handler of such rows got it."""
+    return (
+        f"{called}: expected {_fields(n_fields)} in every row, as in the first, got "
+        f"{row.actual_columns} in row {row.number + 1} ({row.text[:60]!r}). "
+        "Correct that row; a field with a separator in it needs quotes."
+    )
 
 
 def _fields(n: int) -> str:
@@ -319,7 +345,7 @@ def _read_json_lines(file: pa.NativeFile, options: _Options) -> pa.Table:
     import pyarrow as pa
     import pyarrow.json
 
-    data = _as_utf8(file.read(), options.encoding)
+    data = as_utf8(file.read(), options.encoding)
     if not data.strip():
         raise DataError(f"{options.called}: expected a table, got an empty file.")
     return pyarrow.json.read_json(
@@ -345,7 +371,7 @@ _READERS: dict[str, Callable[[pa.NativeFile, _Options], pa.Table]] = {
 FORMATS = tuple(_READERS)
 
 
-def _check_same_columns(names: Mapping[str, Sequence[str]]) -> None:
+def check_same_columns(names: Mapping[str, Sequence[str]]) -> None:
     """Raise `DataError` if a file lacks a column that another one has."""
     names = {file: unique_names(own)[0] for file, own in names.items()}
     first, *others = names
@@ -373,7 +399,7 @@ def _mixed_columns(tables: Iterable[pa.Table]) -> set[str]:
     return {name for name, kinds in is_text.items() if len(kinds) > 1}
 
 
-def _concatenate(tables: Sequence[pa.Table]) -> pa.Table:
+def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
     """Return the rows of all tables below each other, columns in the order of the first."""
     import pyarrow as pa
 

@@ -25,6 +25,7 @@ from lamina.tabular.explain import draw_background
 from lamina.tabular.explainable import Explainable
 from lamina.tabular.fit_report import FitReport
 from lamina.tabular.frames import as_table
+from lamina.tabular.from_files import FromFiles
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
 from lamina.tabular.kinds import find_uses
@@ -41,7 +42,7 @@ LEAST_ROWS = 10  # fewer can be neither learnt from nor scored
 BATCH_ROWS = 1 << 14  # rows predicted at a time: bounds the memory
 
 
-class BaseTabular(Explainable, BaseEstimator):
+class BaseTabular(Explainable, FromFiles, BaseEstimator):
     """Parameters, the way from a raw table to x, and the training of the members."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -201,10 +202,11 @@ class BaseTabular(Explainable, BaseEstimator):
             rng=np.random.default_rng(seed),
             n_threads=self.n_threads,
             max_seconds=self._seconds_left(began),
-            on_epoch=self._on_epoch or (_print_epoch if self.verbose else None),
+            on_epoch=self._told_each_epoch(),
         )
         histories = learned.histories
         self.inputs_, self.ensemble_ = inputs, learned.ensemble
+        self.__dict__.pop("held_out_", None)  # of an earlier `fit_files`
         self.background_ = draw_background(x, weight, seed)
         self.histories_ = [replace(h, state=None) for h in histories]
         self._stages = {
@@ -225,6 +227,9 @@ class BaseTabular(Explainable, BaseEstimator):
             seconds=time.perf_counter() - began,
         )
         return learned, x
+
+    def _told_each_epoch(self) -> Callable[[EpochReport], Any] | None:
+        return self._on_epoch or (_print_epoch if self.verbose else None)
 
     def _seconds_left(self, began: float) -> float | None:
         if self.max_seconds is None:

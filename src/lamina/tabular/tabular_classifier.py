@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_file import from_parts
 from lamina.tabular.target import as_target, is_multilabel
+
+if TYPE_CHECKING:
+    from lamina.tabular.stream import Streamed
 
 Array = NDArray[Any]
 
@@ -63,6 +66,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Rows that it learnt from, as the network reads them: what `explain` compares with.
     out_of_fold_proba_ : ndarray (n, n_classes)
         Calibrated probabilities of the training rows, each by members that did not see it.
+    held_out_ : ndarray (n_held,)
+        After `fit_files` only: the target of the rows that `out_of_fold_proba_` is then about.
     report_ : FitReport
         How the fit went; its `scores` are of the training rows, by members that did not see them.
     target_ : Target
@@ -99,6 +104,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     classes_: Array
     head_: ClassHead
     out_of_fold_proba_: NDArray[np.float64]
+    held_out_: Array
     _role = "tabular_classifier"
 
     def __init__(
@@ -186,6 +192,17 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
         self._out_of_fold = output
         self.out_of_fold_proba_ = self.head_.probabilities(output)
+
+    def _take_streamed(self, done: Streamed) -> dict[str, float]:
+        assert isinstance(done.target.head, ClassHead)  # noqa: S101 (what a classification has)
+        assert done.target.classes is not None  # noqa: S101
+        self.classes_ = done.target.classes
+        codes = done.held_values.astype(np.int64)
+        temperature = find_temperature(done.held_output.astype(np.float64), codes, done.held_weight)
+        self.head_ = replace(done.target.head, temperature=temperature)
+        self.held_out_ = self.classes_[codes]
+        self._keep_out_of_fold(done.held_output)
+        return class_scores(codes, self.out_of_fold_proba_)
 
     def _check_classes(self, codes: Array, multilabel: bool, weight: Array | None) -> None:
         seen = codes if weight is None else codes[weight > 0]

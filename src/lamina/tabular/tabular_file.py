@@ -16,6 +16,7 @@ from lamina.tabular.explain import BACKGROUND_ROWS
 from lamina.tabular.fit_report import FitReport
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
+from lamina.tabular.row_losses import class_codes
 from lamina.tabular.table import CODED, Column, Table
 from lamina.tabular.target import Target
 from lamina.tabular.uses import DROPPED
@@ -45,6 +46,8 @@ def to_parts(est: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         spec["n_dims"] = est._n_dims
     else:
         spec["classes"] = classes_to_json(est.classes_)
+    if hasattr(est, "held_out_"):
+        arrays["held_out"] = held_values(est)
     if hasattr(est, "feature_names_in_"):
         spec["feature_names_in_"] = [str(name) for name in est.feature_names_in_]
     if hasattr(est, "target_"):
@@ -87,6 +90,8 @@ def from_parts(kind: type[Any], spec: Mapping[str, Any], arrays: Mapping[str, Ar
     _check_network(est)
     if "target" in spec:
         est.target_ = Target.from_json(spec["target"])
+    if "held_out" in arrays:
+        est.held_out_ = _held_out(est, arrays["held_out"])
     est._keep_out_of_fold(_out_of_fold(est, arrays))
     est.background_ = _background(est, arrays)
     _dry_run(est)
@@ -117,9 +122,30 @@ def _check_network(est: Any) -> None:
     )
 
 
+def held_values(est: Any) -> NDArray[np.float64]:
+    """Return `held_out_` of a fit from files: numbers, or the indices of classes."""
+    if isinstance(est.head_, NumberHead):
+        return np.asarray(est.held_out_, np.float64)
+    return class_codes(est.held_out_, est.classes_, "save").astype(np.float64)
+
+
+def _held_out(est: Any, values: Array) -> Array:
+    """Return the held-out rows' target of what `held_values` made."""
+    good = values.dtype == np.float64 and values.ndim == 1
+    _require(good and 1 <= len(values) <= est.report_.n_rows, "a target of the rows held out")
+    _require(bool(np.isfinite(values).all()), "a target that is finite")
+    if isinstance(est.head_, NumberHead):
+        return values
+    codes = values.astype(np.int64)
+    _require(bool(((codes == values) & (codes >= 0)).all()), "classes of the rows held out")
+    _require(int(codes.max()) < len(est.classes_), "classes of the rows held out")
+    return np.asarray(est.classes_[codes])
+
+
 def _out_of_fold(est: Any, arrays: Mapping[str, Array]) -> Array:
     output = arrays["out_of_fold"]
-    shape = (est.report_.n_rows, est.ensemble_.spec.d_out)
+    n = len(est.held_out_) if hasattr(est, "held_out_") else est.report_.n_rows
+    shape = (n, est.ensemble_.spec.d_out)
     _require(output.dtype == np.float32 and output.shape == shape, "an output for each row")
     _require(not np.isinf(output).any(), "outputs that are finite")
     if isinstance(est.head_, ClassHead):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_file import from_parts
 from lamina.tabular.target import as_numbers, as_target
+
+if TYPE_CHECKING:
+    from lamina.tabular.stream import Streamed
 
 Array = NDArray[Any]
 N_STRATA = 32  # of the target's order: folds get the same share of small and large targets
@@ -60,6 +63,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Rows that it learnt from, as the network reads them: what `explain` compares with.
     out_of_fold_ : ndarray (n,) or (n, n_targets)
         Predictions for the training rows, each by members that did not see it.
+    held_out_ : ndarray (n_held,)
+        After `fit_files` only: the target of the rows that `out_of_fold_` is then about.
     report_ : FitReport
         How the fit went; its `scores` are of the training rows, by members that did not see them.
     target_ : Target
@@ -95,6 +100,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     loss: str
     head_: NumberHead
     out_of_fold_: NDArray[np.float64]
+    held_out_: NDArray[np.float64]
     _n_dims: int
     _role = "tabular_regressor"
 
@@ -156,6 +162,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
         self._out_of_fold = output
         self.out_of_fold_ = self._shaped(self.head_.numbers(output))
+
+    def _take_streamed(self, done: Streamed) -> dict[str, float]:
+        assert isinstance(done.target.head, NumberHead)  # noqa: S101 (what a regression has)
+        self._n_dims, self.head_ = 1, done.target.head
+        self.held_out_ = done.held_values
+        self._keep_out_of_fold(done.held_output)
+        return number_scores(self.held_out_, self.out_of_fold_)
 
     def _check_target(self, values: Array, weight: Array | None) -> None:
         where = "TabularRegressor.fit"

@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from lamina.tabular.table import Table
-    from lamina.tabular.target import Target
+    from lamina.tabular.target import Target, Task
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -132,3 +132,22 @@ def check_output(path: str, verb: str, inputs: Iterable[str]) -> None:
         raise DataError(
             f"{verb}: expected to write {path!r}, got {problem}. Choose another place with --out."
         )
+
+
+def new_estimator(
+    task: Task, preset: str, max_seconds: float | None, seed: int, threads: int | None
+) -> Any:
+    """Return an estimator of tables that is not fitted yet."""
+    from lamina.tabular.tabular_classifier import TabularClassifier
+    from lamina.tabular.tabular_regressor import TabularRegressor
+
+    kind = TabularClassifier if task == "classification" else TabularRegressor
+    return kind(preset, max_seconds=max_seconds, random_state=seed, n_threads=threads)
+
+
+def members_text(report: Any, unit: str = "epochs") -> str:
+    """Return how many networks there are, how long they trained, and what ended it."""
+    low, high = min(report.epochs), max(report.epochs)
+    epochs = f"{low}" if low == high else f"{low} to {high}"
+    text = f"{report.n_members}, of {epochs} {unit} each"
+    return text + (", stopped by --max-seconds" if "max_seconds" in report.stopped else "")

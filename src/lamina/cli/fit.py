@@ -17,6 +17,8 @@ from lamina.cli.console import (
     check_output,
     facts,
     json_option,
+    members_text,
+    new_estimator,
     note,
     print_json,
     score_text,
@@ -101,6 +103,16 @@ class FiniteRange(click.FloatRange):
     metavar="N",
     help="The same seed, table and threads give the same model.",
 )
+@click.option(
+    "--max-memory",
+    metavar="SIZE",
+    help="Fit within so much memory, such as 1GiB; for files, large ones above all.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with a fit by --max-memory that was stopped, given the same command again.",
+)
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all cores]")
 @click.option(
     "--report",
@@ -121,6 +133,8 @@ def command(
     test_size: float,
     max_seconds: float | None,
     seed: int,
+    max_memory: str | None,
+    resume: bool,
     threads: int | None,
     report_path: str | None,
     as_json: bool,
@@ -136,19 +150,28 @@ def command(
 
     The final score is on rows that training never saw. Ctrl-C stops and writes nothing; to stop
     early and keep the best epoch so far, use --max-seconds.
+
+    With --max-memory the table may be larger than memory. Rows are then kept encoded beside the
+    model file until it is written, with a checkpoint a minute for --resume; the final score is on
+    rows that no network learnt from, but that chose its best parameters.
     """
     began = time.perf_counter()
     path = out if out is not None else _default_out(table[0])
     check_output(path, "fit", table)
     if report_path is not None:
         _check_report(report_path, (path, *table))
+    if max_memory is not None or resume:
+        from lamina.cli.large import fit_large
+
+        fit_large(click.get_current_context(), path, began)
+        return
     from lamina.cli.progress import TrainingProgress
 
     data = _read(table, target, drop, types, task, test_size, seed)
     if not as_json:
         for text in data.early_notes:
             note(text)
-    est = _estimator(data.task, preset, max_seconds, seed, threads)
+    est = new_estimator(data.task, preset, max_seconds, seed, threads)
     est._uses = data.uses
     score_name = "accuracy" if data.task == "classification" else "R2"
     with TrainingProgress(score_name, max_seconds, quiet or as_json) as progress:
@@ -289,16 +312,6 @@ def _check_inputs(table: Table, target: str) -> None:
         )
 
 
-def _estimator(
-    task: Task, preset: str, max_seconds: float | None, seed: int, threads: int | None
-) -> Any:
-    from lamina.tabular.tabular_classifier import TabularClassifier
-    from lamina.tabular.tabular_regressor import TabularRegressor
-
-    kind = TabularClassifier if task == "classification" else TabularRegressor
-    return kind(preset, max_seconds=max_seconds, random_state=seed, n_threads=threads)
-
-
 def _check_report(path: str, others: tuple[str, ...]) -> None:
     """Refuse a report that could not be written before the work is done."""
     from lamina.core.errors import require_extra
@@ -374,11 +387,3 @@ def _summarise(est: Any, report: Mapping[str, Any], data: FitData) -> None:
     if report["report"]:
         pairs.append(("report", report["report"]))
     facts(pairs)
-
-
-def members_text(report: Any) -> str:
-    """Return how many networks there are, how long they trained, and what ended it."""
-    low, high = min(report.epochs), max(report.epochs)
-    epochs = f"{low}" if low == high else f"{low} to {high}"
-    text = f"{report.n_members}, of {epochs} epochs each"
-    return text + (", stopped by --max-seconds" if "max_seconds" in report.stopped else "")

@@ -33,12 +33,17 @@ class TrainingProgress:
         The time limit, which bounds the time left.
     quiet : bool
         Show nothing.
+    unit : str
+        What an epoch is called.
     """
 
-    def __init__(self, score_name: str, max_seconds: float | None, quiet: bool) -> None:
+    def __init__(
+        self, score_name: str, max_seconds: float | None, quiet: bool, unit: str = "epoch"
+    ) -> None:
         self.score_name = score_name
         self.max_seconds = max_seconds
         self.quiet = quiet
+        self.unit = unit
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = 0.0
@@ -48,7 +53,7 @@ class TrainingProgress:
     def __enter__(self) -> TrainingProgress:
         if not self.quiet and sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task("epoch 1", total=None, left="", scores="")
+            self._task = self._bar.add_task(f"{self.unit} 1", total=None, left="", scores="")
             self._bar.start()
         return self
 
@@ -74,7 +79,7 @@ class TrainingProgress:
         members = list(self._latest.values())
         done = max(r.epoch for r in members) + 1
         several = f" of {len(members)} members" if len(members) > 1 else ""
-        epoch = f"epoch {done}/{report.max_epochs}{several}"
+        epoch = f"{self.unit} {done}/{report.max_epochs}{several}"
         scores = f"loss {_mean([r.train_loss for r in members]):.4f}"
         held = [r.validation_score for r in members if r.validation_score is not None]
         if held:

@@ -24,7 +24,7 @@ from lamina.tabular.read import (
     header_of,
     known_suffix,
     one_sentence,
-    ragged_sentence,
+    refuse_ragged,
 )
 
 if TYPE_CHECKING:
@@ -178,21 +178,14 @@ def _csv_batches(
     """Yield a CSV file's rows from where it stands, every column as text."""
     import pyarrow as pa
 
-    ragged: list[Any] = []
-
-    def note(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
+    begins = opened.tell()
     try:
         yield from arrow_csv.open_csv(
             opened,
             read_options=arrow_csv.ReadOptions(
                 use_threads=False, block_size=BLOCK, column_names=list(names)
             ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=note
-            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
                 null_values=list(MISSING_MARKS),
@@ -201,9 +194,11 @@ def _csv_batches(
             ),
         )
     except pa.ArrowInvalid:
-        if not ragged:
-            raise
-        raise DataError(ragged_sentence(file, len(names), ragged[0])) from None
+        with open(file, "rb") as again:  # noqa: PTH123 (from a place in it)
+            again.seek(begins)
+            lines = (line.decode(errors="replace") for line in again)
+            refuse_ragged(file, lines, len(names), delimiter)
+        raise
 
 
 def _open_tsv(

@@ -264,29 +264,21 @@ class _CsvParser:
         self.names = names
         self.unique = unique_names(names)[0]
 
-    def parse(
-        self, text: Collection[str], only: Sequence[str] = (), threads: bool = True
-    ) -> pa.Table:
+    def parse(self, text: Collection[str], only: Sequence[str] = ()) -> pa.Table:
         """Return the table, columns in ``text`` unconverted; a `DataError` names a ragged row."""
         import pyarrow as pa
         import pyarrow.csv as arrow_csv
 
         if not self.data.strip(b"\r\n"):
             return pa.table([pa.nulls(0)] * len(self.names), list(self.names))
-        ragged: list[Any] = []
-
-        def note(row: Any) -> str:
-            ragged.append(row)
-            return "skip" if threads else "error"
-
         try:
+            # No Python bytes and no invalid_row_handler: pyarrow's threads would hold them, and one
+            # that lets go of a Python object while the interpreter ends aborts the process.
             table = arrow_csv.read_csv(
-                pa.BufferReader(self.data),
-                read_options=arrow_csv.ReadOptions(
-                    use_threads=threads, block_size=BLOCK, column_names=self.unique
-                ),
+                pa.BufferReader(_native_copy(self.data)),
+                read_options=arrow_csv.ReadOptions(block_size=BLOCK, column_names=self.unique),
                 parse_options=arrow_csv.ParseOptions(
-                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=note
+                    delimiter=self.delimiter, newlines_in_values=True
                 ),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types={name: pa.string() for name in text},
@@ -296,12 +288,9 @@ class _CsvParser:
                 ),
             )
         except pa.ArrowInvalid:
-            if not ragged:
-                raise
-        if ragged and threads:  # only one thread counts the rows
-            return self.parse(text, only, threads=False)
-        if ragged:
-            raise DataError(ragged_sentence(self.called, len(self.names), ragged[0]))
+            lines = io.StringIO(self.data.decode(errors="replace"), newline="")
+            refuse_ragged(self.called, lines, len(self.names), self.delimiter)
+            raise
         return table if only else table.rename_columns(list(self.names))
 
     def padded(self, table: pa.Table) -> set[str]:
@@ -318,13 +307,43 @@ class _CsvParser:
         return {n for n in whole if pc.any(pc.match_substring_regex(text[n], r"^0\d")).as_py()}
 
 
-def ragged_sentence(called: str, n_fields: int, row: Any) -> str:
-    """Name a row of too many or too few fields, as pyarrow's handler of such rows got it."""
-    return (
-        f"{called}: expected {_fields(n_fields)} in every row, as in the first, got "
-        f"{row.actual_columns} in row {row.number + 1} ({row.text[:60]!r}). "
-        "Correct that row; a field with a separator in it needs quotes."
-    )
+def refuse_ragged(called: str, lines: Iterable[str], n_fields: int, delimiter: str) -> None:
+    """Raise a `DataError` for the first row with another number of fields, if there is one.
+
+    Parameters
+    ----------
+    called : str
+        The file's name, for the sentence.
+    lines : iterable of str
+        The lines after the header, with their ends.
+    """
+    own: list[str] = []  # the lines of the row at hand
+
+    def kept() -> Iterator[str]:
+        for line in lines:
+            own.append(line)
+            yield line
+
+    n_row = 1  # the header
+    for row in csv.reader(kept(), delimiter=delimiter):
+        n_row += bool(row)
+        if row and len(row) != n_fields:
+            text = "".join(own).rstrip("\r\n")[:60]
+            raise DataError(
+                f"{called}: expected {_fields(n_fields)} in every row, as in the first, got "
+                f"{len(row)} in row {n_row} ({text!r}). "
+                "Correct that row; a field with a separator in it needs quotes."
+            )
+        own.clear()
+
+
+def _native_copy(data: bytes) -> pa.Buffer:
+    """Return the bytes in memory that pyarrow owns."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    sink.write(data)
+    return sink.getvalue()
 
 
 def _fields(n: int) -> str:

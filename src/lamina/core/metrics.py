@@ -42,6 +42,51 @@ def log_loss(y: Array, probabilities: Array, sample_weight: Array | None = None)
     return float(np.average(-np.log(clipped.astype(np.float64)), weights=sample_weight))
 
 
+def expected_calibration_error(
+    y: Array, probabilities: Array, n_bins: int = 15, sample_weight: Array | None = None
+) -> float:
+    """Return how far confidence is from accuracy, over bins of equal mass.
+
+    ::
+
+        sum_b (w_b / w) |accuracy_b - confidence_b|
+
+    Rows are put in order of their confidence, the probability of their most probable class, and
+    cut into bins of equal weight; accuracy and confidence are a bin's weighted means.
+
+    Parameters
+    ----------
+    y : int array (n,)
+        Class indices.
+    probabilities : array (n, n_classes)
+        Rows that sum to 1.
+    n_bins : int ≥ 1, default 15
+        Fewer for tables of few rows: within a bin of m rows chance alone makes about 0.4 / sqrt(m).
+    sample_weight : array (n,), optional
+
+    References
+    ----------
+    Guo et al. 2017, "On calibration of modern neural networks", arXiv:1706.04599, eq. 3; bins of
+    equal mass: Nixon et al. 2019, "Measuring calibration in deep learning", arXiv:1904.01685.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([[0.9, 0.1], [0.3, 0.7]])
+    >>> expected_calibration_error(np.array([0, 0]), p, n_bins=1)
+    0.30000000000000004
+    """
+    p = np.asarray(probabilities, np.float64)
+    order = np.argsort(p.max(axis=1), kind="stable")
+    w = np.ones(len(p)) if sample_weight is None else np.asarray(sample_weight, np.float64)[order]
+    confidence = p.max(axis=1)[order]
+    right = (np.argmax(p, axis=1) == np.asarray(y))[order]
+    middle = (np.cumsum(w) - w / 2) / w.sum()
+    bins = np.minimum((middle * n_bins).astype(np.intp), n_bins - 1)
+    gaps = np.bincount(bins, weights=w * (right - confidence), minlength=n_bins)  # (n_bins,)
+    return float(np.abs(gaps).sum() / w.sum())
+
+
 def mse(y: Array, y_pred: Array, sample_weight: Array | None = None) -> float:
     """Return the mean of (y - y_pred)^2 over rows and outputs; parameters as for `r2`."""
     return _mean((_float(y) - _float(y_pred)) ** 2, sample_weight)

@@ -14,8 +14,10 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, column_or_1d
 
 from lamina.core.errors import DataError
-from lamina.tabular.calibrate import find_temperature
-from lamina.tabular.head import ClassHead
+from lamina.tabular.calibrate import MOST_ROWS, find_temperature, member_temperature
+from lamina.tabular.head import ClassHead, tempered
+from lamina.tabular.learner import Learned
+from lamina.tabular.recipe import find_recipe
 from lamina.tabular.row_losses import check_labels, class_codes
 from lamina.tabular.scores import class_scores
 from lamina.tabular.table import Table
@@ -170,10 +172,11 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             weight = weight / weight[weight > 0].mean()
         head = ClassHead(len(self.classes_), multilabel)
         target = codes.astype(np.float32 if multilabel else np.int32)
-        learned, _ = self._learn(table, target, head, strata, weight)
-        temperature = find_temperature(learned.out_of_fold, codes, weight, multilabel=multilabel)
+        learned, x = self._learn(table, target, head, strata, weight)
+        output = self._like_ensemble(learned, x, multilabel)
+        temperature = find_temperature(output, codes, weight, multilabel=multilabel)
         self.head_ = replace(head, temperature=temperature)
-        self._keep_out_of_fold(learned.out_of_fold.astype(np.float32))
+        self._keep_out_of_fold(output.astype(np.float32))
         if not multilabel:
             scores = class_scores(codes, self.out_of_fold_proba_)
             notes = (*self.report_.notes, *self._lonely(codes))
@@ -188,6 +191,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             f"{int(np.argmax(codes == k))} of X: it is learnt, but no score is of it."
             for k in alone[:8]
         ]
+
+    def _like_ensemble(self, learned: Learned, x: Array, multilabel: bool) -> NDArray[np.float64]:
+        """Return the probabilities out of fold, single members', as sure as the ensemble's are."""
+        rng = np.random.default_rng([self.report_.seed, 1])
+        members = learned.ensemble.predict_members(x[rng.permutation(len(x))[:MOST_ROWS]])
+        recipe = find_recipe(self.preset, "TabularClassifier.fit").for_rows(len(x))
+        temperature = member_temperature(members, recipe.n_repeats(len(x)), multilabel=multilabel)
+        return tempered(learned.out_of_fold, temperature, multilabel)
 
     def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
         self._out_of_fold = output

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
 from lamina.core.errors import ModelFileError
 from lamina.core.losses import (
@@ -143,6 +144,18 @@ class NumberHead:
         """Return predictions (n, n_targets) for the members' mean output."""
         values = self.centre + self.scale * np.asarray(output, np.float64)
         return np.clip(values, self.low, self.high)
+
+    @property
+    def least(self) -> float:
+        """What no target can be below."""
+        return 0.0 if self.loss == "poisson" else -np.inf
+
+    def least_loss(self, values: Floats) -> float:
+        """Return the mean loss that predictions equal to targets (n, n_targets) would have."""
+        if self.loss != "poisson":
+            return 0.0
+        y = np.asarray(self.encode(values), np.float64)
+        return float((y - xlogy(y, y)).mean())
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes, with the arrays of `arrays`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -69,6 +69,7 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
     _on_epoch: Callable[[EpochReport], Any] | None = None
     _uses: ColumnUses | None = None  # found already, in more rows than fit gets
     _role: ClassVar[str]
+    _share_of_time: ClassVar[float] = 1.0  # of max_seconds, for the members
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -124,14 +125,17 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
 
     def _output(self, X: Any, where: str) -> NDArray[np.float64]:
         """Return the members' mean output (n, d_out) for the rows of X."""
+        outputs = [output for _, output in self._outputs(X, where)]
+        empty = np.empty((0, self.ensemble_.spec.d_out))
+        return np.concatenate([empty, *outputs])
+
+    def _outputs(self, X: Any, where: str) -> Iterator[tuple[Array, Array]]:
+        """Yield x and the members' mean output for the rows of X, some at a time."""
         check_is_fitted(self)
         table = self._table_to_predict(X, where)
-        d_out = self.ensemble_.spec.d_out
-        output = np.empty((table.n_rows, d_out), np.float64)
         for start in range(0, table.n_rows, BATCH_ROWS):
-            rows = slice(start, start + BATCH_ROWS)
-            output[rows] = self.ensemble_(self.inputs_.transform(table.take(rows), where))
-        return output
+            x = self.inputs_.transform(table.take(slice(start, start + BATCH_ROWS)), where)
+            yield x, self.ensemble_(x)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one model file, all or nothing; `lamina.load` reads it.
@@ -201,7 +205,7 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
             sample_weight=None if weight is None else weight.astype(np.float32),
             rng=np.random.default_rng(seed),
             n_threads=self.n_threads,
-            max_seconds=self._seconds_left(began),
+            max_seconds=self._seconds_left(began, self._share_of_time),
             on_epoch=self._told_each_epoch(),
         )
         histories = learned.histories
@@ -231,11 +235,11 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
     def _told_each_epoch(self) -> Callable[[EpochReport], Any] | None:
         return self._on_epoch or (_print_epoch if self.verbose else None)
 
-    def _seconds_left(self, began: float) -> float | None:
+    def _seconds_left(self, began: float, share: float = 1.0) -> float | None:
         if self.max_seconds is None:
             return None
         seconds = check_number(self.max_seconds, "max_seconds", "fit", 0.0, closed="neither")
-        return max(seconds - (time.perf_counter() - began), 1e-3)
+        return max(share * seconds - (time.perf_counter() - began), 1e-3)
 
 
 def _print_epoch(report: EpochReport) -> None:

@@ -16,6 +16,7 @@ from lamina.tabular.explain import BACKGROUND_ROWS
 from lamina.tabular.fit_report import FitReport
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
+from lamina.tabular.quantiles import Quantiles
 from lamina.tabular.row_losses import class_codes
 from lamina.tabular.table import CODED, Column, Table
 from lamina.tabular.target import Target
@@ -43,6 +44,9 @@ def to_parts(est: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     }
     if isinstance(est.head_, NumberHead):
         arrays |= est.head_.arrays()
+        if hasattr(est, "quantiles_"):
+            arrays |= est.quantiles_.arrays()
+            spec["quantiles"] = est.quantiles_.to_json()
         spec["n_dims"] = est._n_dims
     else:
         spec["classes"] = classes_to_json(est.classes_)
@@ -86,6 +90,10 @@ def from_parts(kind: type[Any], spec: Mapping[str, Any], arrays: Mapping[str, Ar
         est.head_ = NumberHead.from_json(spec["head"], arrays)
         est._n_dims = spec["n_dims"]
         _require(type(est._n_dims) is int and est._n_dims in (1, 2), "one or two dimensions")
+        if "quantiles" in spec or "quantiles.theta" in arrays:
+            est.quantiles_ = Quantiles.from_json(spec["quantiles"], arrays)
+            reads = est.quantiles_.reads(est.inputs_.cells, len(est.head_.centre))
+            _require(reads, "its quantiles")
         _require(est._n_dims == 2 or len(est.head_.centre) == 1, "one target a dimension")
     _check_network(est)
     if "target" in spec:

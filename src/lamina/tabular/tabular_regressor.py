@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +20,7 @@ from lamina.tabular.table import Table
 from lamina.tabular.tabular_base import BaseTabular, check_length
 from lamina.tabular.tabular_file import from_parts
 from lamina.tabular.target import as_numbers, as_target
+from lamina.tabular.uncertain import Uncertain
 
 if TYPE_CHECKING:
     from lamina.tabular.stream import Streamed
@@ -27,7 +29,7 @@ Array = NDArray[Any]
 N_STRATA = 32  # of the target's order: folds get the same share of small and large targets
 
 
-class TabularRegressor(RegressorMixin, BaseTabular):
+class TabularRegressor(RegressorMixin, Uncertain):
     """Regressor of raw tables: no preprocessing to write, nothing to tune.
 
     Columns are numbers, categories, booleans, dates or text, with missing values; each becomes a
@@ -65,6 +67,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Predictions for the training rows, each by members that did not see it.
     held_out_ : ndarray (n_held,)
         After `fit_files` only: the target of the rows that `out_of_fold_` is then about.
+    quantiles_ : Quantiles
+        What `predict_interval` and `predict_quantiles` read; `fit_files` learns none.
     report_ : FitReport
         How the fit went; its `scores` are of the training rows, by members that did not see them.
     target_ : Target
@@ -137,6 +141,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         -------
         self
         """
+        began = time.perf_counter()
         self._validate_params()
         table = self._table_to_fit(X)
         where = "TabularRegressor.fit"
@@ -152,11 +157,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         check_length(values, table, where)
         self._check_target(values, weight)
         head = NumberHead.fit(values, weight, self.loss)
-        learned, _ = self._learn(table, head.encode(values), head, _strata(values), weight)
+        learned, x = self._learn(table, head.encode(values), head, _strata(values), weight)
         self.head_ = head
         self._keep_out_of_fold(learned.out_of_fold.astype(np.float32))
         scores = number_scores(self._shaped(values), self.out_of_fold_)
-        self.report_ = replace(self.report_, scores=scores)
+        left = self._seconds_left(began)
+        self.quantiles_ = self._learn_quantiles(x, values, learned, weight, left)
+        seconds = time.perf_counter() - began
+        self.report_ = replace(self.report_, scores=scores, seconds=seconds)
         return self
 
     def _keep_out_of_fold(self, output: NDArray[np.float32]) -> None:
@@ -165,6 +173,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _take_streamed(self, done: Streamed) -> dict[str, float]:
         assert isinstance(done.target.head, NumberHead)  # noqa: S101 (what a regression has)
+        self.__dict__.pop("quantiles_", None)  # of another fit
         self._n_dims, self.head_ = 1, done.target.head
         self.held_out_ = done.held_values
         self._keep_out_of_fold(done.held_output)

@@ -72,6 +72,9 @@ _HOME = {
     "MissingExtraError": "lamina.core.errors",
 }
 
+# Rooms that are used by their own name, as in lamina.theory.separability(x, y)
+_ROOMS = ("theory",)
+
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (all are strings)
 
 if TYPE_CHECKING:
@@ -129,6 +132,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"lamina.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'lamina' has no attribute {name!r}")
@@ -138,4 +143,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_ROOMS})

@@ -27,7 +27,7 @@ from lamina.cli.console import note, one_line
 
 # Who typed a verb did not call the estimator's method that an error names
 _METHOD = re.compile(r"^Tabular(Classifier|Regressor)\.\w+: ")
-VERBS = ("fit", "predict", "evaluate", "explain", "show", "bench", "info")
+VERBS = ("fit", "predict", "evaluate", "explain", "show", "prove", "bench", "info")
 
 
 class Verbs(click.Group):

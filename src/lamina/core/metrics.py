@@ -73,8 +73,8 @@ def expected_calibration_error(
     --------
     >>> import numpy as np
     >>> p = np.array([[0.9, 0.1], [0.3, 0.7]])
-    >>> expected_calibration_error(np.array([0, 0]), p, n_bins=1)
-    0.30000000000000004
+    >>> round(expected_calibration_error(np.array([0, 0]), p, n_bins=1), 6)
+    0.3
     """
     p = np.asarray(probabilities, np.float64)
     order = np.argsort(p.max(axis=1), kind="stable")

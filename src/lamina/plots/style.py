@@ -107,6 +107,13 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     return _written(figure, "png", {"Software": None}, dpi=dpi)
 
 
+def to_file(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as the format of a file name's suffix: .png, .svg or .pdf."""
+    if suffix == ".pdf":
+        return _written(figure, "pdf", {"CreationDate": None})
+    return to_svg(figure) if suffix == ".svg" else to_png(figure)
+
+
 def _written(figure: Figure, form: str, metadata: dict[str, Any], **options: Any) -> bytes:
     matplotlib: Any = require_extra("matplotlib", "plots")
     buffer = io.BytesIO()

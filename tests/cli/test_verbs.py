@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lamina.cli.main import VERBS, cli
+from lamina.cli.prove import CLAIMS
 
 N = 240
 QUICK = ("--preset", "fast", "--max-seconds", 0.1)
@@ -307,7 +308,12 @@ def test_version_and_help() -> None:
         assert f"  {verb} " in listed
         text = succeed(verb, "--help").stdout
         assert f"Example: lamina {verb}" in text
+        assert "--json" in text or verb == "prove"  # a group of verbs, which have it
+    for claim in CLAIMS:
+        text = succeed("prove", claim, "--help").stdout
+        assert f"Example: lamina prove {claim}" in text
         assert "--json" in text
+        assert "--plot" in text
     assert "..." not in listed.partition("Commands:")[2]  # no sentence is cut short
 
 

@@ -97,6 +97,20 @@ def write_numbers_out(*axes: Axis) -> None:
         axis.set_major_formatter(written)
 
 
+def use_log_scale(axis: Axis) -> None:
+    """Give an axis a logarithmic scale with plain numbers: 0.01, not a power in formula signs."""
+    ticker: Any = require_extra("matplotlib.ticker", "plots")
+
+    class Plain(ticker.LogFormatter):  # type: ignore[misc]  # it knows which ticks have room
+        def __call__(self, value: float, pos: Any = None) -> str:
+            return f"{value:g}" if super().__call__(value, pos) else ""
+
+    set_scale: Any = getattr(axis.axes, f"set_{axis.axis_name}scale")  # type: ignore[attr-defined]
+    set_scale("log")
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(1.5, 0.5)))
+
+
 def to_svg(figure: Figure) -> bytes:
     """Return a figure as SVG; the same figure gives the same bytes."""
     return _written(figure, "svg", {"Date": None})

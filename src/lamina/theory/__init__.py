@@ -6,12 +6,33 @@ Public names are looked up when first used: each proof imports only what it need
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 # The public names and the modules that hold them, in the order of docs/theory.md.
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "activations": "lamina.theory.activation_gallery",
+    "diagnose": "lamina.theory.diagnosis",
+    "LiveDiagnosis": "lamina.theory.live_diagnosis",
+}
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
+
+
+class _Room(ModuleType):
+    """A package whose public names stay what they are when a module of the same name is imported.
+
+    Python sets ``theory.feature_map`` to the module lamina.theory.feature_map once that is
+    imported; the function of that name, if it is public, would be lost.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Room
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,61 @@
+"""Figures of activations, health and what was learned: drawn, labelled, from whatever arrays."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lamina.plots.activations import plot_activation, plot_activations
+from lamina.plots.health import plot_health, plot_health_curves
+from lamina.plots.style import to_svg
+
+EVIL = "<script>alert('$x_{$')</script>&\x00\x1b[31m\n城市"
+Z = np.linspace(-2.0, 2.0, 9)
+NAN = float("nan")
+
+FIGURES: dict[str, Callable[[], Any]] = {
+    "activation": lambda: plot_activation(EVIL, Z, np.tanh(Z), 1 - np.tanh(Z) ** 2, flat=(-1, 1)),
+    "activations": lambda: plot_activations([EVIL, *"abcde"], Z, [Z] * 6, [np.ones(9)] * 6),
+    "one activation": lambda: plot_activations(["a"], Z, [Z], [np.ones(9)]),
+    "health": lambda: plot_health(
+        [EVIL, "2\nrelu"], np.array([1.0, 0.0]), np.array([NAN, 2.0]), {"dead": np.array([0.0, 1])}
+    ),
+    "no health": lambda: plot_health(["1"], np.zeros(1), np.array([NAN]), {}),
+    "curves": lambda: plot_health_curves(
+        np.arange(3), {EVIL: np.ones((3, 2)), "b": np.full((3, 2), NAN), "c": np.zeros((3, 2))},
+        log=(EVIL, "b", "c"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_title_and_labels_and_is_written_from_any_names(name: str) -> None:
+    figure = FIGURES[name]()
+    axes = figure.axes[0]
+    assert axes.get_title(loc="left")
+    assert any(a.get_xlabel() for a in figure.axes)
+    svg = to_svg(figure)
+    root = ET.fromstring(svg)  # well-formed whatever the names are
+    assert not [e for e in root.iter() if e.tag.endswith("script")]
+    assert svg == to_svg(FIGURES[name]())  # the same arrays, the same bytes
+
+
+def test_an_activation_is_drawn_with_a_gap_where_it_jumps() -> None:
+    z = np.linspace(-1, 1, 201)
+    figure = plot_activation("step", z, np.heaviside(z, 1.0), np.zeros_like(z), flat=(0, 0))
+    curve = next(c for c in figure.axes[0].lines if c.get_label() == "phi(z)").get_ydata()
+    assert np.flatnonzero(np.isnan(curve)).tolist() == [100]
+    assert len(figure.axes[0].patches) == 2  # saturated on either side
+
+
+def test_logarithmic_axes_write_plain_numbers() -> None:
+    figure = plot_health(list("abc"), np.array([1.0, 0.1, 0.001]), np.ones(3), {})
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    texts = [t.get_text() for t in axis.get_ticklabels(minor=False)]
+    assert "0.01" in texts
+    assert not any("$" in t or "e" in t for t in texts)

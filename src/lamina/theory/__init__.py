@@ -12,6 +12,16 @@ from typing import Any
 
 # The public names and the modules that hold them, in the order of docs/theory.md.
 _HOME: dict[str, str] = {
+    "circuit": "lamina.theory.circuits",
+    "Circuit": "lamina.theory.circuits",
+    "Verification": "lamina.theory.circuit_check",
+    "adder": "lamina.theory.known_circuits",
+    "comparator": "lamina.theory.known_circuits",
+    "majority": "lamina.theory.known_circuits",
+    "parity": "lamina.theory.known_circuits",
+    "is_threshold_function": "lamina.theory.threshold_function",
+    "collapse": "lamina.theory.folding",
+    "collapse_report": "lamina.theory.folding",
     "activations": "lamina.theory.activation_gallery",
     "diagnose": "lamina.theory.diagnosis",
     "LiveDiagnosis": "lamina.theory.live_diagnosis",

@@ -7,6 +7,10 @@ import importlib
 import click
 
 # Each in the module prove_NAME of this room, imported when it is asked for
+CLAIMS: tuple[str, ...] = (
+    "circuit",
+    "collapse",
+)
 CLAIMS: tuple[str, ...] = ("activations", "diagnose")
 
 

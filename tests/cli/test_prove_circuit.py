@@ -1,0 +1,90 @@
+"""lamina prove circuit and collapse: claims, evidence, pictures, and mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import lamina
+from lamina.cli.main import cli
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(cli, ["prove", *(str(a) for a in args)])
+
+
+def test_xor_is_proved_with_every_unit_at_every_input():
+    result = run("circuit", "(a | b) & ~(a & b)")
+    assert result.exit_code == 0, result.stderr
+    for line in (
+        "A network of 2 hidden step units in 1 layer computes (a | b) & ~(a & b): "
+        "right at all 4 inputs.",
+        "  h1 = [a + b - 1.5 > 0]",
+        "  h2 = [a + b - 0.5 > 0]",
+        "  y = [h2 - h1 - 0.5 > 0]",
+        "  1  1   1   1  0",
+        "Check by hand",
+    ):
+        assert line in result.stdout
+
+
+def test_machines_get_weights_and_what_was_verified():
+    result = json.loads(run("circuit", "a & (b | c)", "--json", "--input", "101").stdout)
+    assert result["units"] == [
+        {"name": "y", "layer": 1, "weights": {"a": 2, "b": 1, "c": 1}, "bias": -2.5}
+    ]
+    assert result["verified"]["exhaustive"] is True
+    assert result["verified"]["n_inputs"] == 8
+    assert result["trace"][-1].endswith("-> 1")
+
+
+def test_a_picture_is_drawn(tmp_path: Path):
+    result = run("circuit", "a ^ b ^ c", "--plot", tmp_path / "xor.svg")
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "xor.svg").read_text(encoding="utf-8")
+    assert all(f">{label}<" in text for label in ("a", "h1", "2.5", "y", "−1"))
+
+
+FORTY = " & ".join(f"x{i}" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["circuit", "a & | b"], "character 5"),
+        (["circuit", "a & b", "--input", "011"], "2 digits 0 or 1"),
+        (["circuit", FORTY, "--exhaustive"], "at most 20 variables"),
+        (["circuit", "a", "--plot", "a.txt"], ".png, .svg or .pdf"),
+        (["collapse", "none.lamina"], "none.lamina"),
+    ],
+)
+def test_mistakes_are_one_sentence(args: list[str], says: str):
+    result = run(*args)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_deep_linear_network_is_shown_to_be_one_matrix(tmp_path: Path):
+    path, out, picture = (tmp_path / name for name in ("deep.lamina", "flat.lamina", "a.png"))
+    net = lamina.Network(3, (20, 20), 2, activation="identity", rng=0)
+    net.save(path)
+    result = run("collapse", path, "--out", out, "--plot", picture)
+    assert result.exit_code == 0, result.stderr
+    assert "This network of 3 layers is one matrix and a bias." in result.stdout
+    assert lamina.load(out).spec.widths == ()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    facts = json.loads(run("collapse", path, "--json").stdout)
+    assert facts["folded"] == [1, 2]
+    assert facts["largest_difference"] < 1e-5 * facts["largest_output"]
+
+
+def test_a_file_without_a_single_network_is_refused(tmp_path: Path):
+    ensemble = lamina.Ensemble([lamina.Network(2, (3,), 1, rng=i) for i in range(2)])
+    ensemble.save(tmp_path / "two.lamina")
+    result = run("collapse", tmp_path / "two.lamina")
+    assert result.exit_code == 2
+    assert "something else: Ensemble" in result.stderr

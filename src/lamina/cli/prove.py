@@ -10,8 +10,9 @@ import click
 CLAIMS: tuple[str, ...] = (
     "circuit",
     "collapse",
+    "activations",
+    "diagnose",
 )
-CLAIMS: tuple[str, ...] = ("activations", "diagnose")
 
 
 class Claims(click.Group):

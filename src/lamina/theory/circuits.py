@@ -275,7 +275,7 @@ def circuit(function: object, *, skips: bool = True, names: Sequence[str] | None
     (a | b) & ~(a & b)   inputs: a, b
     h1 = [a + b - 1.5 > 0]
     h2 = [a + b - 0.5 > 0]
-    y = [-h1 + h2 - 0.5 > 0]
+    y = [h2 - h1 - 0.5 > 0]
     >>> xor.network([[0, 0], [0, 1], [1, 0], [1, 1]]).ravel().tolist()
     [0.0, 1.0, 1.0, 0.0]
     """

@@ -8,6 +8,9 @@ import click
 
 # Each in the module prove_NAME of this room, imported when it is asked for
 CLAIMS: tuple[str, ...] = (
+    "xor",
+    "separable",
+    "translation",
     "circuit",
     "collapse",
     "activations",

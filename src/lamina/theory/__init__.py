@@ -12,6 +12,15 @@ from typing import Any
 
 # The public names and the modules that hold them, in the order of docs/theory.md.
 _HOME: dict[str, str] = {
+    "separability": "lamina.theory.linear_separability",
+    "Separability": "lamina.theory.certificate",
+    "separability_by_class": "lamina.theory.classes",
+    "perceptron": "lamina.theory.perceptron_rule",
+    "orbit": "lamina.theory.groups",
+    "invariant_separability": "lamina.theory.invariance",
+    "autocorrelation": "lamina.theory.invariance",
+    "translation_patterns": "lamina.theory.patterns",
+    "translation_network": "lamina.theory.patterns",
     "circuit": "lamina.theory.circuits",
     "Circuit": "lamina.theory.circuits",
     "Verification": "lamina.theory.circuit_check",

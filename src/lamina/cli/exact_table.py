@@ -61,6 +61,8 @@ def read_exact(files: tuple[str, ...], target: str, drop: Sequence[str], verb: s
     typed.column(target, verb)
     for name in drop:
         typed.column(name, verb)
+    if typed.n_rows == 0:
+        raise DataError(f"{verb}: expected rows, the table has none. Take one that has some.")
     notes, columns, names = list(typed.notes), [], []
     present = ~typed.columns[target].missing
     for column in typed:
@@ -74,10 +76,15 @@ def read_exact(files: tuple[str, ...], target: str, drop: Sequence[str], verb: s
             names.append(name)
             columns.append(values)
     if not columns:
-        raise DataError(f"{verb}: expected columns besides the target {target!r}, got none.")
+        raise DataError(
+            f"{verb}: expected columns of values besides the target {target!r}, got none. "
+            "Take a wider table, or leave fewer columns out."
+        )
     y = _classes(typed.columns[target], written, verb)
     if not present.all():
-        notes.append(f"{int((~present).sum()):,} rows without every value are left out.")
+        n_gone = int((~present).sum())
+        rows = "1 row that lacks a value" if n_gone == 1 else f"{n_gone:,} rows that lack one are"
+        notes.append(f"left out: {rows}.")
     kept = np.flatnonzero(present)
     x = np.empty((len(kept), len(columns)), dtype=object)
     for j, values in enumerate(columns):

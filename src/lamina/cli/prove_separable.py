@@ -51,14 +51,14 @@ def command(
     verb = "prove separable"
     check_plot(plot, verb)
     rows = read_exact(table, target, drop, verb)
-    for text in rows.notes:
-        note(text)
     n_classes = len(set(rows.y.tolist()))
     if n_classes < 2:
         raise DataError(
             f"{verb}: expected two classes or more in {target!r}, got {n_classes} in "
             f"{len(rows.y):,} complete rows. Name another column, or add rows of another class."
         )
+    for text in rows.notes:
+        note(text)
     if n_classes == 2:
         from lamina.theory.linear_separability import separability
 

@@ -13,7 +13,7 @@ Bland 1977, "New finite pivoting rules for the simplex method".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -189,10 +189,11 @@ class _Simplex:
         unsure = np.flatnonzero(np.abs(products) <= doubt)
         if sure.size:  # Bland: the first
             unsure = unsure[unsure < sure[0]]
-        exact = self.columns[among[unsure]] @ self.table[-1, :-1] if unsure.size else np.zeros(0)
-        positive = [int(i) for i, a in zip(unsure, exact, strict=True) if a > 0]
-        if positive:
-            return int(among[positive[0]])
+        for block in _blocks(among[unsure]):
+            exact = self.columns[block] @ self.table[-1, :-1]
+            positive = np.flatnonzero(exact > 0)
+            if positive.size:
+                return int(block[positive[0]])
         return int(among[sure[0]]) if sure.size else None
 
     def _leaving(self, image: Integers) -> int:
@@ -215,5 +216,14 @@ class _Simplex:
         doubt = (self.m + 4) * _EPS * float(np.abs(y).sum())
         if not np.all(self.floats @ y <= doubt):
             return False
-        exact = self.columns[:, :stop_at] @ self.table[-1, :stop_at]
-        return all(a < 0 for a in exact)
+        y = self.table[-1, :stop_at]
+        blocks = _blocks(np.arange(len(self.columns)))
+        return all((self.columns[b, :stop_at] @ y < 0).all() for b in blocks)
+
+
+def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows in parts, each twice as long as the last: most searches end in the first."""
+    size = 64
+    while rows.size:
+        yield rows[:size]
+        rows, size = rows[size:], 2 * size

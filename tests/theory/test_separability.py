@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -362,9 +361,3 @@ def test_integers_and_their_floats_are_the_same_points() -> None:
         for points in (a, b):
             rebuilt = zip(points.integers[i], points.shift, points.scale, strict=True)
             assert [Fraction(int(v) + m, s) for v, m, s in rebuilt] == points.row(i)
-
-
-def test_no_public_name_is_also_a_modules_name() -> None:
-    # importing lamina.theory.NAME would put the module in the function's place
-    modules = {module.name for module in pkgutil.iter_modules(theory.__path__)}
-    assert not modules & set(theory.__all__)

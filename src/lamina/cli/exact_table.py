@@ -83,7 +83,7 @@ def read_exact(files: tuple[str, ...], target: str, drop: Sequence[str], verb: s
     y = _classes(typed.columns[target], written, verb)
     if not present.all():
         n_gone = int((~present).sum())
-        rows = "1 row that lacks a value" if n_gone == 1 else f"{n_gone:,} rows that lack one are"
+        rows = "1 row that lacks a value" if n_gone == 1 else f"{n_gone:,} rows that lack one"
         notes.append(f"left out: {rows}.")
     kept = np.flatnonzero(present)
     x = np.empty((len(kept), len(columns)), dtype=object)

@@ -34,6 +34,17 @@ _HOME: dict[str, str] = {
     "activations": "lamina.theory.activation_gallery",
     "diagnose": "lamina.theory.diagnosis",
     "LiveDiagnosis": "lamina.theory.live_diagnosis",
+    # formulas, and the feature maps made of them
+    "parse_expression": "lamina.theory.expression",
+    "Expression": "lamina.theory.expression",
+    "feature_map": "lamina.theory.feature_maps",
+    "polynomial_map": "lamina.theory.feature_maps",
+    "FeatureMap": "lamina.theory.feature_maps",
+    # universal approximation, and what networks are proved to be near
+    "approximate": "lamina.theory.approximation",
+    "Approximation": "lamina.theory.approximation",
+    "certify_error": "lamina.theory.certify",
+    "Certificate": "lamina.theory.certify",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

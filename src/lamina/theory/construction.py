@@ -1,0 +1,239 @@
+"""The search behind ``approximate``: candidates with one hidden layer, each certified."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamina.core.network import Network
+from lamina.theory import piecewise, ridge
+from lamina.theory.certify import Certificate, Search
+from lamina.theory.enclose import at_points
+from lamina.theory.evaluate import in_float64
+from lamina.theory.expression import Expression
+
+Float64 = NDArray[np.float64]
+
+_WHERE: Final = "approximate"
+_MOST_UNITS: Final = {1: 20_000, 2: 1600, 3: 1600}
+_SLACKS: Final = (0.002, 0.02, 0.1, 0.3)  # what samples may miss, as shares of the tolerance
+_PER_AXIS: Final = {1: 801, 2: 61, 3: 19}  # samples to fit to, by dimension
+
+
+class Construction:
+    """One call of ``approximate``: the candidates so far and the time left."""
+
+    def __init__(
+        self,
+        expression: Expression,
+        ends: Float64,
+        tolerance: float,
+        activation: str,
+        dtype: str,
+        max_seconds: float | None,
+        rng: np.random.Generator | None,
+    ) -> None:
+        self.f, self.ends, self.tolerance = expression, ends, tolerance
+        self.activation, self.dtype, self.rng = activation, dtype, rng
+        self.a, self.b = float(ends[0, 0]), float(ends[0, 1])  # of the first dimension
+        self.start = time.perf_counter()
+        self.stop = math.inf if max_seconds is None else self.start + max_seconds
+        # A constant first: bounding it finds out whether f is defined everywhere.
+        net = self._constant(0.0)
+        self.best = net, self._search(net).run(0.5)
+        self._try(self._constant(self._middle()))
+
+    # --- networks ----------------------------------------------------------------------------
+
+    def _network(self, weight: Float64, bias: Float64, out: Float64, offset: float) -> Network:
+        n = len(bias)
+        net = Network(len(self.ends), (n,), 1, activation=self.activation, dtype=self.dtype, rng=0)
+        if self.activation == "sigmoid":  # tanh u = 2 sigmoid(2u) - 1
+            weight, bias, offset, out = 2 * weight, 2 * bias, offset - out.sum(), 2 * out
+        net.weights[0], net.biases[0] = weight, bias
+        net.weights[1], net.biases[1] = out[np.newaxis], [offset]
+        return net
+
+    def _constant(self, value: float) -> Network:
+        net = Network(len(self.ends), (), 1, dtype=self.dtype, rng=0)
+        net.weights[0], net.biases[0] = np.zeros((1, len(self.ends))), [value]
+        return net
+
+    def _middle(self) -> float:
+        f = in_float64(self.f, ridge.samples(self.ends, _PER_AXIS[len(self.ends)]))
+        return float(0.5 * (np.nanmin(f) + np.nanmax(f)))
+
+    # --- certificates ------------------------------------------------------------------------
+
+    def _left(self) -> float:
+        return self.stop - time.perf_counter()
+
+    def _search(self, net: Network) -> Search:
+        seconds = None if math.isinf(self.stop) else max(self._left(), 1e-3)
+        return Search(net, self.f, self.ends, seconds, _WHERE)
+
+    def _try(self, net: Network) -> bool:
+        """Certify a network, keep it if it is the best, and say whether it will do."""
+        certificate = self._search(net).run(0.1, self.tolerance)
+        if certificate.upper < self.best[1].upper:
+            self.best = net, certificate
+        return certificate.upper <= self.tolerance
+
+    # --- the search --------------------------------------------------------------------------
+
+    def run(self) -> tuple[Network, Certificate]:
+        """Return the best network found, and what is proved of it."""
+        if self.best[1].upper > self.tolerance:
+            if self.activation in ("relu", "step") and len(self.ends) == 1:
+                self._pieces()
+            elif len(self.ends) == 1:
+                self._steep_units()
+            else:
+                self._ridges()
+        return self.best
+
+    def _grid(self) -> tuple[Float64, Float64]:
+        """Even samples of one dimension, so many that pieces have dozens of them."""
+        x = np.linspace(self.a, self.b, 4001)
+        f = in_float64(self.f, x[:, np.newaxis])
+        with np.errstate(all="ignore"):
+            expected = _theory(x, f, self.tolerance, self.activation)
+        per_piece = 400 if self.activation == "step" else 100
+        n = int(np.clip(per_piece * np.nan_to_num(expected, posinf=1e9), 4000, 1_000_000))
+        x = np.linspace(self.a, self.b, n + 1)
+        return x, in_float64(self.f, x[:, np.newaxis])
+
+    def _pieces(self) -> None:
+        x, f = self._grid()
+        most = _MOST_UNITS[1]
+        for slack in _SLACKS:
+            eps = self.tolerance * (1 - slack)
+            lay = (
+                piecewise.linear_pieces if self.activation == "relu" else piecewise.constant_pieces
+            )
+            found = lay(x, f, eps, most)
+            if found is None or self._left() < 0:
+                return
+            at, values = found
+            if self.activation == "relu":
+                slopes = np.diff(values) / np.diff(at)
+                net = self._network(
+                    np.ones((len(slopes), 1)), -at[:-1], np.diff(slopes, prepend=0.0), values[0]
+                )
+            else:
+                net = self._network(np.ones((len(at), 1)), -at, np.diff(values), values[0])
+            if self._try(net):
+                return
+
+    def _steep_units(self) -> None:
+        """One dimension, smooth units: double their number until it does, then halve the gap."""
+        x = ridge.samples(self.ends, 801)
+        f = in_float64(self.f, x)
+        even = np.linspace(self.a, self.b, 401)
+        value = in_float64(self.f, even[:, np.newaxis])
+        bend = np.sqrt(np.abs(np.diff(value, 2, prepend=value[0], append=value[-1])))
+        bend = 0.5 * (bend[1:] + bend[:-1])
+        density = bend + max(float(bend.mean()), 1e-300)
+
+        def attempt(n: int) -> bool:
+            fits = (
+                ridge.fit(ridge.layer_1d(self.ends, n, s, d), "tanh", x, f, 0.9 * self.tolerance)
+                for s in (0.5, 1.0, 0.25)
+                for d in (density, None)
+            )
+            return self._first_good(fits)
+
+        self._grow(attempt, 1, 512)
+
+    def _ridges(self) -> None:
+        """Two and three dimensions: more units until it does."""
+        per_axis = _PER_AXIS[len(self.ends)]
+        x = ridge.samples(self.ends, per_axis)
+        f = in_float64(self.f, x)
+        kind = "relu" if self.activation == "relu" else "tanh"
+
+        def attempt(n: int) -> bool:
+            fits = (
+                ridge.fit(
+                    ridge.layer_nd(self.ends, n, kind, s, self.rng),
+                    kind,
+                    x,
+                    f,
+                    0.8 * self.tolerance,
+                )
+                for s in ((1.0,) if kind == "relu" else (1.0, 0.5))
+            )
+            return self._first_good(fits)
+
+        self._grow(attempt, 8, _MOST_UNITS[len(self.ends)])
+
+    def _first_good(self, fits: Iterator[ridge.Fit]) -> bool:
+        """Certify the fits that look good enough at the samples, until one is."""
+        best: ridge.Fit | None = None
+        for fit in fits:
+            if best is None or fit.error < best.error:
+                best = fit
+            if fit.error <= self.tolerance and self._try(self._of(fit)):
+                return True
+            if self._left() < 0:
+                break
+        if best is not None and best.error < 0.9 * self.best[1].lower:
+            self._try(self._of(best))  # it may be all that there is time for
+        return False
+
+    def _of(self, fit: ridge.Fit) -> Network:
+        return self._network(fit.layer.weight, fit.layer.bias, fit.out, fit.offset)
+
+    def _grow(self, attempt: Callable[[int], bool], n: int, most: int) -> None:
+        """Double n until an attempt succeeds, then look for a smaller one between."""
+        failed = 0
+        while not attempt(n):
+            if n >= most or self._left() < 0:
+                return
+            failed, n = n, min(2 * n, most)
+        good = n
+        kept = self.best
+        while good - failed > max(1, good // 8) and self._left() > 0:
+            middle = (good + failed) // 2
+            self.best = kept
+            if attempt(middle):
+                good = middle
+                kept = self.best
+            else:
+                failed = middle
+        self.best = kept
+
+    # --- the numbers of units that theory knows -----------------------------------------------
+
+    def counts(self) -> tuple[float | None, int | None]:
+        """The units that theory asks for, and those without which none will do; None: not known."""
+        if len(self.ends) > 1:
+            return None, None
+        x, f = self._grid()
+        theory = _theory(x, f, self.tolerance, self.activation)
+        known = theory if math.isfinite(theory) else None
+        if self.activation == "relu":
+            found = piecewise.bends(x, f, self.tolerance)
+        elif self.activation == "step":
+            found = piecewise.steps(f, self.tolerance)
+        else:
+            return known, None
+        index, place = np.unique(found, return_inverse=True)
+        exact, _ = at_points(self.f, x[index][:, np.newaxis])
+        place = place.reshape(found.shape)
+        if self.activation == "step":
+            return known, piecewise.n_proved_steps(exact, place, self.tolerance)
+        return known, piecewise.n_proved_bends(x[index], exact, place, self.tolerance)
+
+
+def _theory(x: Float64, f: Float64, eps: float, activation: str) -> float:
+    """The asymptotic number of units in one dimension, from even samples."""
+    if activation == "relu":
+        bend = np.abs(np.diff(f, 2)) / (x[1] - x[0]) ** 2
+        return float(np.sqrt(bend).sum() * (x[1] - x[0]) / (4 * math.sqrt(eps)))
+    return float(np.abs(np.diff(f)).sum() / (2 * eps))

@@ -32,6 +32,7 @@ _HOME: dict[str, str] = {
     "collapse": "lamina.theory.folding",
     "collapse_report": "lamina.theory.folding",
     "activations": "lamina.theory.activation_gallery",
+    "maximise_activation": "lamina.theory.maximise",
     "diagnose": "lamina.theory.diagnosis",
     "LiveDiagnosis": "lamina.theory.live_diagnosis",
     # formulas, and the feature maps made of them

@@ -88,3 +88,36 @@ def test_a_file_without_a_single_network_is_refused(tmp_path: Path):
     result = run("collapse", tmp_path / "two.lamina")
     assert result.exit_code == 2
     assert "something else: Ensemble" in result.stderr
+
+
+def test_regions_are_counted_in_a_window_and_along_a_line(tmp_path: Path):
+    path, picture = tmp_path / "net.lamina", tmp_path / "regions.png"
+    net = lamina.Network(2, (3,), 1, rng=0)
+    net.weights[0], net.biases[0] = [[1, 0], [0, 1], [1, 1]], [0, 0, -0.5]
+    net.save(path)
+    result = run("regions", path, "--window", -1, 1, -1, 1, "--plot", picture)
+    assert result.exit_code == 0, result.stderr
+    assert "This network has 7 activation regions and 7 linear pieces" in result.stdout
+    assert "areas sum to 4, exactly" in result.stdout
+    assert "Zaslavsky" in result.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    facts = json.loads(run("regions", path, "--line", "-1,-1", "1,1", "--json").stdout)
+    assert facts["exact_breaks"] == ["1/2", "5/8"]
+    assert facts["sampled"]["unknown"] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--window", "1", "1", "0", "1"], "it is empty"),
+        (["--at", "x"], "numbers with commas"),
+        (["--line", "0,0", "1,1", "--at", "0,0"], "got both"),
+        (["--axes", "0", "5"], "from 0 to 1"),
+    ],
+)
+def test_mistaken_windows_are_one_sentence(args: list[str], says: str, tmp_path: Path):
+    lamina.Network(2, (3,), 1, rng=0).save(tmp_path / "net.lamina")
+    result = run("regions", tmp_path / "net.lamina", *args)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ import pytest
 from lamina import theory
 from lamina.core.errors import DataError, SpecError
 from lamina.theory.exact_simplex import Optimum, Ray, maximise
-from lamina.theory.threshold_function import is_threshold_function
+from lamina.theory.threshold_function import _as_mixes, is_threshold_function
 
 
 def tables(n: int) -> list[list[int]]:
@@ -58,6 +58,27 @@ def test_functions_of_many_variables_have_a_certificate_either_way(n: int):
     assert yes.verify()
     assert not no.is_threshold
     assert no.verify()
+
+
+@pytest.mark.parametrize("n", [5, 7])
+def test_rising_functions_have_a_certificate_either_way(n: int):
+    rng = np.random.default_rng(n)
+    x = np.array([[r >> i & 1 for i in range(n)] for r in range(1 << n)])
+    decided = []
+    for _ in range(60):
+        products = rng.random((int(rng.integers(2, 7)), n)) < 0.5
+        signs = rng.integers(0, 2, n)
+        table = [any(all(row[p] == signs[p]) for p in products) for row in x]
+        result = is_threshold_function(table)
+        assert result.verify()
+        decided.append(result.is_threshold)
+    assert 5 < sum(decided) < 55
+
+
+def test_mixtures_are_raised_to_one_mean():
+    ray = Ray((Fraction(2), Fraction(1), Fraction(1)))
+    low, high = _as_mixes(ray, np.array([[1, 0, 0]]), np.array([[1, 1, 0], [1, 0, 1]]))
+    assert low == high == {(1, 1, 0): Fraction(1, 2), (1, 0, 1): Fraction(1, 2)}
 
 
 def test_a_wrong_certificate_does_not_verify():

@@ -13,6 +13,7 @@ CLAIMS: tuple[str, ...] = (
     "translation",
     "circuit",
     "collapse",
+    "regions",
     "activations",
     "diagnose",
 )

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import lamina
+from lamina import theory
 from lamina.cli.main import cli
 
 
@@ -39,6 +40,28 @@ def test_machines_get_weights_and_what_was_verified():
     assert result["verified"]["exhaustive"] is True
     assert result["verified"]["n_inputs"] == 8
     assert result["trace"][-1].endswith("-> 1")
+
+
+def test_the_fewest_units_come_with_a_proof():
+    result = run("circuit", "a ^ b ^ c", "--minimal")
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "A network of 3 hidden step units in 1 layer, and no fewer in one layer," in result.stdout
+    )
+    assert "two are not enough: no two of the 104 threshold functions" in result.stdout
+    assert run("circuit", "a & b & c & d & e", "--minimal").exit_code == 2
+
+
+def test_the_function_is_read_out_of_a_model(tmp_path: Path):
+    path = tmp_path / "xor.lamina"
+    theory.circuit("(a | b) & ~(a & b)").network.save(path)
+    result = run("circuit", path)
+    assert result.exit_code == 0, result.stderr
+    assert "  y = x1 ^ x2" in result.stdout
+    assert json.loads(run("circuit", path, "--json").stdout)["formulas"] == {"y": "x1 ^ x2"}
+    assert run("circuit", path, "--plot", tmp_path / "a.png").exit_code == 2
+    lamina.Network(2, (3,), 1, rng=0).save(path)
+    assert "expected outputs of 0 and 1" in run("circuit", path).stderr
 
 
 def test_a_picture_is_drawn(tmp_path: Path):

@@ -343,3 +343,9 @@ def test_thresholds_are_never_met_with_equality():
 
 def test_chains_become_one_step_of_the_program():
     assert [step.n for step in parse("a & b & c & d").program if step.name == "and"] == [4]
+
+
+def test_a_circuit_too_large_to_be_seen_is_not_drawn():
+    assert len(theory.parity(50).plot().axes) == 1
+    with pytest.raises(SpecError, match="at most 3,000 connections"):
+        theory.parity(60).plot()

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lamina.cli.console import json_option
+from lamina.cli.network_file import open_network
 from lamina.cli.proof import Proof, check_plot, plot_option, show
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lamina.theory.circuits import Circuit
 
 VERB = "prove circuit"
@@ -22,6 +25,7 @@ MOST_UNITS = 60
 @click.option(
     "--input", "bits", metavar="BITS", help="Trace one input, such as 01, layer by layer."
 )
+@click.option("--minimal", is_flag=True, help="Fewest hidden units, with proof: 4 variables.")
 @click.option(
     "--no-skips", is_flag=True, help="A plain chain of layers; units copy what is needed."
 )
@@ -32,6 +36,7 @@ MOST_UNITS = 60
 def command(
     expression: str,
     bits: str | None,
+    minimal: bool,
     no_skips: bool,
     exhaustive: bool,
     seed: int,
@@ -44,11 +49,23 @@ def command(
     b, c), at_least(2, a, b, c), at_most, exactly, parity, if(condition, yes, no), implies, iff,
     nand, nor; or it is a truth table such as 0110. Nothing is trained. Up to 20 variables the
     network is run on every input there is; beyond, on 100,000 drawn ones.
+
+    EXPR may also be a model file of up to 20 inputs: its Boolean function is then read out of it.
     """
+    from lamina.core.errors import DataError
     from lamina.theory.circuits import circuit
+    from lamina.theory.minimal import minimal_circuit
 
     check_plot(plot, VERB)
-    made = circuit(expression, skips=not no_skips)
+    if expression.endswith(".lamina"):
+        if plot is not None:
+            raise DataError(
+                f"{VERB}: expected an expression with --plot, got a model. Drop --plot."
+            )
+        _read_back(expression, as_json)
+        return
+    fewest = minimal_circuit(expression) if minimal else None
+    made = circuit(expression, skips=not no_skips) if fewest is None else fewest.circuit
     row = None if bits is None else _row(bits, made.names)
     checked = made.verify(exhaustive=True if exhaustive else None, seed=seed)
     n = made.n_hidden
@@ -59,9 +76,11 @@ def command(
             f"A network of {n} hidden step unit{'s' if n > 1 else ''} in {layers} "
             f"layer{'s' if layers > 1 else ''}"
         )
+    if fewest is not None and n:
+        hidden += ", and no fewer in one layer,"
     proof = Proof(
         f"{hidden} computes {made.text}: {checked}.",
-        tuple(_evidence(made, row)),
+        (*_evidence(made, row), *(("", *fewest.proof) if fewest else ())),
         tuple(_check(made)),
         {
             "expression": expression,
@@ -75,10 +94,38 @@ def command(
                 "seed": checked.seed,
                 "counterexample": checked.counterexample,
             },
+            **({} if fewest is None else {"proof": list(fewest.proof)}),
             **({} if row is None else {"trace": made.trace(row).lines()}),
         },
     )
     show(proof, as_json, plot, VERB, made.plot)
+
+
+def _read_back(path: str, as_json: bool) -> None:
+    """Show the function that a network computes."""
+    from lamina.theory.read_back import boolean_function
+
+    read = boolean_function(open_network(path, VERB))
+    proof = Proof(
+        f"The network in {path} computes a Boolean function of {', '.join(read.names)}.",
+        (
+            *str(read).splitlines(),
+            f"read from its answers at all {len(read.table):,} inputs of 0 and 1"
+            + (f"; no step unit's sum is nearer to 0 than {read.margin:g}" if read.units else ""),
+        ),
+        ("run the network at a few inputs, and work the formula out at the same.",),
+        {
+            "names": list(read.names),
+            "formulas": dict(zip(read.outputs, read.formulas, strict=True)),
+            "units": read.units,
+            "margin": read.margin,
+        },
+    )
+    show(proof, as_json, None, VERB, _no_picture)
+
+
+def _no_picture() -> Figure:
+    raise NotImplementedError("a network that is read back has no picture")
 
 
 def _row(bits: str, names: tuple[str, ...]) -> list[int]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lamina.plots.style import BLUE, GREY, INK, ORANGE, PALE, new_figure, plain, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Place = tuple[int, int]
-MOST_LABELLED = 60  # edges with their weights written beside them
+MOST_LABELLED = 24  # edges with their weights written beside them
+MOST_MARKED = 80  # those other than 1 and -1
+WIDE = 2.0  # from layer to layer, where units are 1 apart
 TALLEST = 14.0  # inches
 
 
@@ -28,35 +32,37 @@ def plot_circuit(
     ----------
     nodes : one sequence a layer, inputs first, of (name, text inside)
     edges : sequence of ((layer, i), (layer, i), weight)
-        From and to. Blue is positive, orange negative.
+        From and to. Blue is positive, orange negative. Weights stand beside up to 24 edges, and
+        those other than 1 and -1 beside up to 80.
     title : str
     """
     tall = max(len(layer) for layer in nodes)
-    height = min(TALLEST, max(2.8, 0.75 * tall + 1.0))
-    figure, axes = new_figure(min(16.0, max(4.5, 2.0 * len(nodes))), height)
-    wide = 1.9
+    height = min(TALLEST, max(3.0, 0.72 * tall + 1.2))
+    figure, axes = new_figure(min(16.0, max(5.5, 2.7 * len(nodes) - 1.0)), height)
     at = {
-        (layer, i): (wide * layer, (len(names) - 1) / 2 - i)
+        (layer, i): (WIDE * layer, (len(names) - 1) / 2 - i)
         for layer, names in enumerate(nodes)
         for i in range(len(names))
     }
-    few = len(edges) <= MOST_LABELLED
+    every = len(edges) <= MOST_LABELLED
+    some = sum(abs(w) != 1 for _, _, w in edges) <= MOST_MARKED
     for source, target, weight in edges:
-        _draw_edge(axes, at[source], at[target], weight, few, target[0] - source[0] > 1)
-    size = 0.30 if tall <= 18 else 0.42
+        label = every or (some and abs(weight) != 1)
+        _draw_edge(axes, at[source], at[target], weight, label, len(edges) <= 200)
     for place, (x, y) in at.items():
         name, inside = nodes[place[0]][place[1]]
-        _draw_node(axes, x, y, plain(name, 12), inside, size, place[0] == 0)
+        _draw_node(axes, x, y, plain(name, 12), inside, tall <= 16, place[0] == 0)
     last = len(nodes) - 1
     for layer in range(len(nodes)):
         what = "inputs" if layer == 0 else "outputs" if layer == last else f"layer {layer}"
         axes.annotate(
-            what, (wide * layer, -(tall - 1) / 2 - 0.75), ha="center", color=GREY, fontsize=9
+            what, (WIDE * layer, -(tall - 1) / 2 - 0.85), ha="center", color=GREY, fontsize=9
         )
-    axes.set_xlim(-0.6, wide * last + 0.6)
-    axes.set_ylim(-(tall - 1) / 2 - 1.0, (tall - 1) / 2 + 0.6)
+    axes.set_xlim(-0.6, WIDE * last + 0.6)
+    axes.set_ylim(-(tall - 1) / 2 - 1.0, (tall - 1) / 2 + 0.7)
     axes.set_title(plain(title, 60))
-    axes.set_xlabel("a unit is 1 where its sum reaches the number in it; blue +, orange −")
+    told = "" if every else "; edges without a number: ±1" if some else ""
+    axes.set_xlabel(f"a unit is 1 where its sum reaches the number in it; blue +, orange −{told}")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -65,48 +71,58 @@ def plot_circuit(
 
 
 def _draw_edge(
-    axes: Any, start: tuple[float, float], end: tuple[float, float], weight: float, label: bool,
-    far: bool,
-) -> None:  # fmt: skip
+    axes: Any,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    weight: float,
+    label: bool,
+    strong: bool,
+) -> None:
+    """Draw a line, or a curve around the layers between."""
     color = BLUE if weight > 0 else ORANGE
-    bend = 0.18 if far else 0.0
-    axes.annotate(
-        "",
-        end,
-        start,
-        arrowprops={
-            "arrowstyle": "-",
-            "color": color,
-            "lw": min(3.0, 0.9 + 0.35 * abs(weight)) if label else 0.5,
-            "alpha": 0.9 if label else 0.35,
-            "connectionstyle": f"arc3,rad={bend}",
-        },
-        zorder=1,
-    )
+    layers = round((end[0] - start[0]) / WIDE)
+    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    side = 1.0 if middle[1] >= 0 else -1.0
+    bend = (middle[0], middle[1] + side * 0.5 * (layers - 1))
+    t = np.linspace(0.0, 1.0, 2 if layers == 1 else 30)
+    x = (1 - t) ** 2 * start[0] + 2 * t * (1 - t) * bend[0] + t**2 * end[0]
+    y = (1 - t) ** 2 * start[1] + 2 * t * (1 - t) * bend[1] + t**2 * end[1]
+    width = min(3.0, 0.9 + 0.3 * abs(weight)) if strong else 0.5
+    axes.plot(x, y, color=color, lw=width, alpha=0.85 if strong else 0.35, zorder=1)
     if label:
-        share = 0.68  # nearer to the unit that reads, where edges lie apart
-        x = start[0] + share * (end[0] - start[0])
-        y = start[1] + share * (end[1] - start[1]) - bend * 0.4 * (end[0] - start[0])
+        share = 1 - 0.32 / layers  # nearer to the unit that reads, where edges lie apart
         axes.text(
-            x, y, f"{weight:+g}".replace("-", "−"), color=color, fontsize=8, ha="center",
-            va="center", zorder=2,
+            float((1 - share) ** 2 * start[0] + 2 * share * (1 - share) * bend[0])
+            + share**2 * end[0],
+            float((1 - share) ** 2 * start[1] + 2 * share * (1 - share) * bend[1])
+            + share**2 * end[1],
+            f"{weight:+g}".replace("-", "−"),
+            color=color,
+            fontsize=8,
+            ha="center",
+            va="center",
+            zorder=2,
             bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85},
-        )  # fmt: skip
+        )
 
 
 def _draw_node(
-    axes: Any, x: float, y: float, name: str, inside: str, size: float, is_input: bool
+    axes: Any, x: float, y: float, name: str, inside: str, large: bool, is_input: bool
 ) -> None:
-    axes.plot(
-        [x], [y], "s" if is_input else "o", ms=27 if size < 0.4 else 8, mfc="white" if is_input else
-        "#F4F4F4", mec=INK, mew=1.0, zorder=3,
-    )  # fmt: skip
-    if is_input:
+    """Draw a unit with its threshold, or an input."""
+    shape, size = "s" if is_input else "o", 27 if large else 7
+    fill = "white" if is_input else "#F4F4F4"
+    axes.plot([x], [y], shape, ms=size, mfc=fill, mec=INK, mew=1.0, zorder=3)
+    if is_input and large:
         axes.text(x, y, name, ha="center", va="center", fontsize=9, zorder=4)
-        return
-    if size < 0.4:
+    elif is_input:
+        axes.text(x - 0.09, y, name, ha="right", va="center", fontsize=8, zorder=4)
+    elif large:
         axes.text(x, y, inside, ha="center", va="center", fontsize=8, zorder=4)
-        axes.text(x, y + 0.27, name, ha="center", va="bottom", fontsize=9, zorder=4)
+        axes.text(
+            x, y + 0.4, name, ha="center", va="center", fontsize=9, zorder=4,
+            bbox={"boxstyle": "round,pad=0.05", "fc": "white", "ec": "none", "alpha": 0.85},
+        )  # fmt: skip
 
 
 @styled

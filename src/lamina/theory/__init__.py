@@ -29,6 +29,8 @@ _HOME: dict[str, str] = {
     "majority": "lamina.theory.known_circuits",
     "parity": "lamina.theory.known_circuits",
     "is_threshold_function": "lamina.theory.threshold_function",
+    "minimal_circuit": "lamina.theory.minimal",
+    "boolean_function": "lamina.theory.read_back",
     "collapse": "lamina.theory.folding",
     "collapse_report": "lamina.theory.folding",
     "regions_in_window": "lamina.theory.linear_regions",

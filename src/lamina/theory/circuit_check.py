@@ -104,7 +104,7 @@ def drawn(n: int, n_samples: int, seed: int) -> Iterator[Inputs]:
     rng = resolve_rng(seed)
     left = n_samples - len(special)
     while left > 0:
-        rows = min(CHUNK, left)
+        rows = min(CHUNK, left, 1 + (1 << 22) // n)  # a few dozen megabytes
         share = np.where(np.arange(rows) % 2, rng.random(rows), 0.5)
         yield (rng.random((rows, n)) < share[:, np.newaxis]).astype(np.uint8)
         left -= rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,14 @@ from lamina.theory.circuit_check import Verification, check
 from lamina.theory.circuit_layers import Layers, Unit, lay_out, make_network
 from lamina.theory.signals import Signal, Signals
 from lamina.theory.table_signals import table_signal
+from lamina.theory.threshold_function import is_table_text
 from lamina.theory.truth_table import Bits, all_inputs, as_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Truth = Callable[[Bits], Bits]
+MOST_DRAWN: Final = 3000
 
 
 class Circuit:
@@ -176,8 +178,21 @@ class Circuit:
         return f"Circuit({self.text!r:.60}, {len(self.names)} inputs, hidden units {self.widths})"
 
     def plot(self) -> Figure:
-        """Return a picture of the units with their weights and thresholds."""
+        """Return a picture of the units with their weights and thresholds.
+
+        Raises
+        ------
+        SpecError
+            There are more than 3,000 connections: nothing could be seen.
+        """
         from lamina.plots.circuits import plot_circuit
+
+        n_edges = sum(len(unit.terms) for units in self.layers for unit in units)
+        if n_edges > MOST_DRAWN:
+            raise SpecError(
+                f"circuit: expected at most {MOST_DRAWN:,} connections in a picture, got "
+                f"{n_edges:,}. Draw a smaller circuit of the kind."
+            )
 
         edges = [
             (source, (layer, i), w)
@@ -279,7 +294,7 @@ def circuit(function: object, *, skips: bool = True, names: Sequence[str] | None
     >>> xor.network([[0, 0], [0, 1], [1, 0], [1, 1]]).ravel().tolist()
     [0.0, 1.0, 1.0, 0.0]
     """
-    if isinstance(function, str) and not (len(function) > 1 and set(function) <= {"0", "1"}):
+    if isinstance(function, str) and not is_table_text(function):
         if names is not None:
             raise SpecError(
                 "circuit: expected names with a truth table only, got an expression. "

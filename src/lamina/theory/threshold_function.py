@@ -116,7 +116,7 @@ def is_threshold_function(function: object) -> ThresholdResult:
 
 def table_of(function: object, most: int, where: str) -> Bits:
     """Return the truth table (2^n,) of an expression or of a table, of at most n variables."""
-    if isinstance(function, str) and not _is_table_text(function):
+    if isinstance(function, str) and not is_table_text(function):
         expression = parse(function, where)
         n = len(expression.names)
         _check_variables(n, most, where)
@@ -131,7 +131,8 @@ def table_of(function: object, most: int, where: str) -> Bits:
     return table[:, 0]
 
 
-def _is_table_text(text: str) -> bool:
+def is_table_text(text: str) -> bool:
+    """Tell a truth table such as 0110 from an expression."""
     return len(text.strip()) > 1 and set(text.strip()) <= {"0", "1"}
 
 

@@ -51,7 +51,7 @@ def as_table(value: object, where: str) -> Bits:
     """
     if isinstance(value, Mapping):
         return _from_mapping(value, where)
-    cells = list(value) if isinstance(value, str) else value
+    cells = list(value.strip()) if isinstance(value, str) else value
     try:
         array = np.asarray(cells)
         if array.dtype.kind in "US":

@@ -87,7 +87,8 @@ class GroupedHalfPack;
 class GroupedHalfPass;
 
 // The same with products in bfloat16 and sums in float32; half_kernels() must not be null. A row's
-// bits still depend on nothing but the row.
+// bits still depend on nothing but the row; on AMX on one thing more, whether its expert sees more
+// than kHalfFewRows rows: tiles take the pairs of a sum in another order than registers.
 class GroupedHalf {
  public:
   using Pack = GroupedHalfPack;

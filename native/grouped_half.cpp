@@ -2,160 +2,18 @@
 // biases, gradients and what leaves the last layer are float32. The blocks are taller than in
 // float32, since narrowing a weight costs more beside products that cost less; a task packs one
 // output panel at a time and passes all of its block's rows.
-#include <cstring>
+#include "grouped_half.h"
 
-#include "dispatch.h"
-#include "grouped.h"
-#include "grouped_plan.h"
-#include "half.h"
+#include <cstring>
 
 namespace lamina {
 namespace {
 
-constexpr int kBlockRows = 768;
-constexpr int kChunk = 4;           // output panels of a task
-constexpr int kGradientRows = 256;  // rows that a weight-gradient task reads at a time
-constexpr int kGradientOut = 4, kGradientIn = 8;
 constexpr size_t kWaveBytes = size_t{128} << 20;  // of activations that inference keeps at a time
-constexpr int P = kHalfPanel;
-
-int ceil_div(int a, int b) { return (a + b - 1) / b; }
+// Gradients of more bytes than that would push each other out of the caches: they go past them.
+constexpr double kPastBytes = 16 << 20;
 
 }  // namespace
-
-class GroupedHalfPack {
- public:
-  struct Layer {
-    Aligned<Bf16> weight, gate;
-    Aligned<float> bias, gate_bias;
-  };
-  std::vector<Layer> layers;
-};
-
-// As GroupedPass; `turned` are the rows again, as the weights' gradients want them.
-class GroupedHalfPass {
- public:
-  struct Layer {
-    Loan<Bf16> h, turned, slope, up;
-  };
-  Plan<float> plan;
-  std::vector<Layer> layers;  // 0 is x
-  Loan<float> out;
-  explicit GroupedHalfPass(Plan<float> p) : plan(std::move(p)) {}
-};
-
-struct GroupedHalf::Shape {
-  using Pass = GroupedHalfPass;
-  GroupedSpec spec;
-  const Kernels<float>* wide = current_kernels().f32;
-  const HalfKernels* kernels = half_kernels();
-  std::shared_ptr<Pool> pool = std::make_shared<Pool>();
-  double flops_a_row = 0;
-  int widest = 0;  // panels
-
-  // What one thread works in.
-  struct Desk {
-    Loan<Bf16> tiles;   // a packed panel of weights
-    Loan<float> panel;  // three panels of a block
-    Loan<float> tile;   // gradient tiles, or one weight tile on its way into bfloat16
-    std::vector<const Bf16*> pointers;
-  };
-
-  explicit Shape(const GroupedSpec& s) : spec(s) {
-    int before = s.d_in;
-    for (const GroupedLayer& l : s.layers) {
-      flops_a_row += 2.0 * before * l.d_out * (l.gated ? 2 : 1);
-      widest = std::max({widest, ceil_div(before, P), ceil_div(l.d_out, P)});
-      before = l.d_out;
-    }
-  }
-  const GroupedLayer& layer(int l) const { return spec.layers[l - 1]; }
-  int depth() const { return static_cast<int>(spec.layers.size()); }
-  int width(int l) const { return l == 0 ? spec.d_in : layer(l).d_out; }
-  int panels(int l) const { return ceil_div(width(l), P); }
-  bool keeps_slope(int l) const {
-    const GroupedLayer& a = layer(l);
-    return a.gated || (a.activation != kIdentity && a.activation != kRelu);
-  }
-  template <class E>
-  Loan<E> matrix(int64_t places, int l) const {
-    return Loan<E>(pool, places * panels(l) * P);
-  }
-  std::vector<Desk> desks(int count) const {
-    std::vector<Desk> all(count);
-    for (Desk& d : all) {
-      d.tiles = Loan<Bf16>(pool, static_cast<size_t>(widest) * kHalfTile);
-      d.panel = Loan<float>(pool, size_t{3} * kBlockRows * P);
-      d.tile = Loan<float>(pool, static_cast<size_t>(kGradientOut * kGradientIn + 1) * kHalfTile);
-      d.pointers.resize(widest);
-    }
-    return all;
-  }
-  std::vector<Loan<float>> scratch(int count, size_t n) const {
-    std::vector<Loan<float>> all;
-    for (int i = 0; i < count; ++i) all.emplace_back(pool, n);
-    return all;
-  }
-  int threads(int64_t rows, double passes, int n_threads) const {
-    return useful_threads(passes * flops_a_row * static_cast<double>(rows) / 2, n_threads);
-  }
-  static int chunk(int64_t n_blocks, int n_panels, int n_threads) {
-    int size = kChunk;
-    while (size > 1 && n_blocks * ceil_div(n_panels, size) < 8 * n_threads) size /= 2;
-    return size;
-  }
-  void each(int64_t n_tasks, int n_threads, const Poll& poll,
-            const std::function<void(int64_t, int)>& body) const {
-    each_task(n_tasks, n_threads, poll, body, kernels->enter, kernels->leave);
-  }
-  static int height(const Block& b) { return half_rows(b.rows); }
-  ptrdiff_t at(const Block& b, int l, int p, int64_t first_place = 0) const {
-    return ((b.place - first_place) * panels(l) + static_cast<ptrdiff_t>(p) * height(b)) * P;
-  }
-
-  // Packs output panel p of x W^T (turned) or of x W: rows of w are ld columns apart.
-  const Bf16* pack_panel(const float* w, ptrdiff_t ld, bool turned, int p, int k_width, int columns,
-                         float* tile, Bf16* to) const {
-    const int n = std::min(P, columns - p * P);
-    for (int q = 0; q * P < k_width; ++q) {
-      const int k = std::min(P, k_width - q * P);
-      if (turned)
-        wide->load_tile_turned(w + static_cast<ptrdiff_t>(p) * P * ld + q * P, ld, n, k, tile);
-      else
-        wide->load_tile(w + static_cast<ptrdiff_t>(q) * P * ld + p * P, ld, k, n, tile);
-      kernels->pack(tile, to + q * kHalfTile, nullptr);
-    }
-    return to;
-  }
-  HalfProduct product(const Block& b, const Bf16* x, int l, int columns, const Bf16* w,
-                      Desk& desk) const {
-    for (int q = 0; q < panels(l); ++q) desk.pointers[q] = x + at(b, l, q) - at(b, l, 0);
-    return {desk.pointers.data(), panels(l), height(b), columns, w, 0};
-  }
-  void narrow(const Block& b, const float* x, Epilogue finish, const Bf16* side, Bf16* y,
-              Bf16* paired) const {
-    HalfNarrow a;
-    a.x = x;
-    a.rows = b.rows;
-    a.finish = finish;
-    a.side = side;
-    a.y = y;
-    a.paired = paired;
-    kernels->narrow(a);
-  }
-
-  void forward(Pass& pass, bool keep, const Weights* raw, const GroupedHalfPack* packed,
-               const float* x, const float* share, float* out, int n_threads,
-               const Poll& poll) const;
-  void backward(const Pass& pass, const Weights& weights, const float* grad_out, float* grad_x,
-                float* grad_share, const Gradients& gradients, bool keep_idle, int n_threads,
-                const Poll& poll) const;
-  void weight_gradient(const Plan<float>& plan, int expert, int l, int o0, int i0,
-                       const Bf16* paired_delta, const Bf16* turned_input, float* weight,
-                       float* tiles) const;
-  void combine(const Plan<float>& plan, const float* rows, int l, const float* share, float* out,
-               int n_threads, const Poll& poll) const;
-};
 
 void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
                                  const GroupedHalfPack* packed, const float* x, const float* share,
@@ -180,14 +38,18 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
     pass.layers.push_back(std::move(s));
   }
   pass.out = matrix<float>(plan.n_places, L);
+  const bool streams = plan.tallest() <= kHalfFewRows;
   const int n_blocks = static_cast<int>(plan.blocks.size());
   for (int b0 = 0, b1; b0 < n_blocks; b0 = b1) {
     const int64_t place0 = plan.blocks[b0].place;
     for (b1 = b0 + 1; b1 < n_blocks && plan.blocks[b1].place - place0 < most;) ++b1;
-    each(b1 - b0, team, poll, [&](int64_t task, int) {
+    each(b1 - b0, team, poll, [&](int64_t task, int thread) {
       const Block& b = plan.blocks[b0 + task];
       const bool identity = plan.token.empty();
       const ptrdiff_t here = at(b, 0, 0, place0);
+      if (few(b))
+        return few_gather(b, plan, x, pass.layers[0].h.data() + here,
+                          keep ? pass.layers[0].turned.data() + here : nullptr, desk[thread]);
       kernels->gather(identity ? x + b.row * spec.d_in : x, spec.d_in,
                       identity ? nullptr : plan.token.data() + b.row, b.rows,
                       pass.layers[0].h.data() + here,
@@ -196,7 +58,7 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
     });
     for (int l = 1; l <= L; ++l) {
       const GroupedLayer& a = layer(l);
-      const int size = chunk(b1 - b0, panels(l), team), chunks = ceil_div(panels(l), size);
+      const int size = chunk(b1 - b0, panels(l), team, streams), chunks = ceil_div(panels(l), size);
       const int d_in = width(l - 1);
       auto& state = pass.layers[l];
       each(static_cast<int64_t>(b1 - b0) * chunks, team, poll, [&](int64_t task, int thread) {
@@ -205,6 +67,14 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
         const Bf16* in = pass.layers[l - 1].h.data() + at(b, l - 1, 0, place0);
         const ptrdiff_t stride = static_cast<ptrdiff_t>(height(b)) * P;
         const int p0 = static_cast<int>(task % chunks) * size;
+        const int p1 = std::min(p0 + size, panels(l));
+        if (few(b)) {
+          const ptrdiff_t first = at(b, l, 0, place0);
+          auto place = [&](Loan<Bf16>& m) { return m.data() ? m.data() + first : nullptr; };
+          const FewPlaces to{place(state.h), place(state.slope), place(state.up),
+                             place(state.turned), l == L ? pass.out.data() + at(b, L, 0) : nullptr};
+          return few_forward(b, l, p0, p1, in, raw, packed, to, mine);
+        }
         alignas(64) float bias[P];
         auto weights = [&](bool gate, int p) {
           const float* from = nullptr;
@@ -226,7 +96,7 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
           if (from) std::copy_n(from + static_cast<ptrdiff_t>(b.expert) * a.d_out + p * P, n, bias);
           return product(b, in, l - 1, n, tiles, mine);
         };
-        for (int p = p0; p < std::min(p0 + size, panels(l)); ++p) {
+        for (int p = p0; p < p1; ++p) {
           const ptrdiff_t here = at(b, l, p, place0);
           auto place = [&](Loan<Bf16>& m) { return m.data() ? m.data() + here : nullptr; };
           if (l < L && !a.gated) {
@@ -299,8 +169,14 @@ void GroupedHalf::Shape::combine(const Plan<float>& plan, const float* rows, int
 // As in float32; the tiles come out as [input][output] and are transposed on the way out.
 void GroupedHalf::Shape::weight_gradient(const Plan<float>& plan, int expert, int l, int o0, int i0,
                                          const Bf16* paired_delta, const Bf16* turned_input,
-                                         float* weight, float* tiles) const {
+                                         float* weight, float* tiles, bool past) const {
   const int o1 = std::min(o0 + kGradientOut, panels(l));
+  if (!plan.idle(expert) && few(plan.blocks[plan.first_block[expert]])) {
+    if (i0 == 0)
+      few_gradient(plan.blocks[plan.first_block[expert]], l, o0, o1, paired_delta, turned_input,
+                   weight, past);
+    return;
+  }
   const int i1 = std::min(i0 + kGradientIn, panels(l - 1));
   const int d_out = width(l), d_in = width(l - 1);
   bool started = false;
@@ -370,6 +246,7 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
       a.side = finish == kNone ? nullptr : side.data() + here;
       a.y = d.rows.data() + here;
       a.paired = d.paired.data() + here;
+      a.few = few(b);
       a.column_sums = d.sums.data() + (block * panels(l) + p) * P;
       kernels->narrow(a);
     };
@@ -398,11 +275,14 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
       grad_share[identity ? b.row + r : plan.slot[b.row + r]] = dots[r];
     for (int p = 0; p < panels(L); ++p) split(b, task, L, p, d + p * stride);
   });
+  const bool streams = plan.tallest() <= kHalfFewRows;
+  const bool past = gradient_bytes(plan) > kPastBytes;
   for (int l = L; l >= 1; --l) {
     const GroupedLayer& a = layer(l);
     const int d_in = width(l - 1);
     const ptrdiff_t matrix_size = static_cast<ptrdiff_t>(a.d_out) * d_in;
-    const int size = chunk(n_blocks, panels(l - 1), team), chunks = ceil_div(panels(l - 1), size);
+    const int size = chunk(n_blocks, panels(l - 1), team, streams),
+              chunks = ceil_div(panels(l - 1), size);
     const int64_t products = l > 1 || grad_x ? n_blocks * chunks : 0;
     const GroupedArrays<float*>& g = gradients[l - 1];
     const int in_parts = ceil_div(panels(l - 1), kGradientIn);
@@ -420,12 +300,27 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
         weight_gradient(plan, expert, l, part / in_parts * kGradientOut,
                         part % in_parts * kGradientIn, (of_gate ? gate : delta)[l].paired.data(),
                         pass.layers[l - 1].turned.data(), of_gate ? g.gate : g.weight,
-                        mine.tile.data());
+                        mine.tile.data(), past);
         return;
       }
       const Block& b = plan.blocks[task / chunks];
       const int p0 = static_cast<int>(task % chunks) * size;
-      for (int p = p0; p < std::min(p0 + size, panels(l - 1)); ++p) {
+      const int p1 = std::min(p0 + size, panels(l - 1));
+      if (few(b)) {
+        const ptrdiff_t here = at(b, l, 0);
+        const ptrdiff_t stride = l == 1 ? kHalfTile : static_cast<ptrdiff_t>(b.rows) * P;
+        for (int p = p0; p < p1; p += kFewPanels) {
+          const int n = std::min(kFewPanels, p1 - p);
+          float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
+          few_backward(b, l, p, n, delta[l].rows.data() + here,
+                       a.gated ? gate[l].rows.data() + here : nullptr, weights[l - 1], y, stride,
+                       mine);
+          if (l > 1)
+            for (int i = 0; i < n; ++i) split(b, task / chunks, l - 1, p + i, y + i * stride);
+        }
+        return;
+      }
+      for (int p = p0; p < p1; ++p) {
         float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
         for (int term = 0; term < (a.gated ? 2 : 1); ++term) {
           const float* w = term ? weights[l - 1].gate : weights[l - 1].weight;
@@ -494,7 +389,7 @@ std::shared_ptr<const GroupedHalfPack> GroupedHalf::pack(const Weights& weights,
 }
 void GroupedHalf::forward(const Pack& pack, const Route<float>& route, const float* x, float* out,
                           int n_threads, const Poll& poll) const {
-  GroupedHalfPass pass(Plan<float>(route, spec().n_experts, kBlockRows, kHalfRows));
+  GroupedHalfPass pass(Plan<float>(route, spec().n_experts, Shape::kBlockRows, kHalfRows));
   shape_->forward(pass, false, nullptr, &pack, x, route.share, out, n_threads, poll);
 }
 std::shared_ptr<const GroupedHalfPass> GroupedHalf::forward(const Weights& weights,
@@ -502,7 +397,7 @@ std::shared_ptr<const GroupedHalfPass> GroupedHalf::forward(const Weights& weigh
                                                             const float* x, float* out,
                                                             int n_threads, const Poll& poll) const {
   auto pass = std::make_shared<GroupedHalfPass>(
-      Plan<float>(route, spec().n_experts, kBlockRows, kHalfRows));
+      Plan<float>(route, spec().n_experts, Shape::kBlockRows, kHalfRows));
   shape_->forward(*pass, true, &weights, nullptr, x, route.share, out, n_threads, poll);
   return pass;
 }

@@ -238,5 +238,9 @@ const HalfKernels kernels_amx = {"amx",
                                  isa_amx::half_widen,
                                  isa_amx::half_pack,
                                  isa_amx::half_gather,
+                                 isa_amx::half_few_packed,
+                                 isa_amx::half_few_turned,
+                                 isa_amx::half_few_straight,
+                                 isa_amx::half_few_gradient,
                                  isa_amx::half_peak};
 }  // namespace lamina

@@ -13,9 +13,9 @@ constexpr bool kTurnTransposes = false;
 
 constexpr int kTileRows = 8;
 
-typedef int32_t PairBits __attribute__((aligned(2), may_alias));
+typedef int32_t PairOfBits __attribute__((aligned(2), may_alias));
 INLINE __m512bh broadcast_pair(const void* p) {
-  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(*static_cast<const PairBits*>(p)));
+  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(*static_cast<const PairOfBits*>(p)));
 }
 INLINE __m512bh load_pairs(const Bf16* p) {
   return reinterpret_cast<__m512bh>(_mm512_load_si512(p));
@@ -150,5 +150,9 @@ const HalfKernels kernels_avx512_bf16 = {"avx512_bf16",
                                          isa_avx512_bf16::half_widen,
                                          isa_avx512_bf16::half_pack,
                                          isa_avx512_bf16::half_gather,
+                                         isa_avx512_bf16::half_few_packed,
+                                         isa_avx512_bf16::half_few_turned,
+                                         isa_avx512_bf16::half_few_straight,
+                                         isa_avx512_bf16::half_few_gradient,
                                          isa_avx512_bf16::half_peak};
 }  // namespace lamina

@@ -66,6 +66,22 @@ struct HalfNarrow {
   Bf16* paired = nullptr;  // each of these may be null
   Bf16* turned = nullptr;
   float* column_sums = nullptr;
+  bool few = false;  // stop after the last pair of rows: what comes then is left as it is
+};
+
+// Products of at most kHalfFewRows rows: y = bias + x W^T, or x W.
+inline constexpr int kHalfFewRows = 16;
+struct HalfFew {
+  const Bf16* x = nullptr;  // panels [row][32], x_stride apart; columns past the last are finite
+  ptrdiff_t x_stride = 0;
+  int width = 0;                // columns of x
+  const Bf16* tiles = nullptr;  // few_packed: [output panel][input panel]
+  const float* w = nullptr;     // the others: rows ld apart
+  ptrdiff_t ld = 0;
+  int rows = 0, columns = 0;    // of the result
+  const float* bias = nullptr;  // columns values, or null (zero)
+  float* y = nullptr;           // panels [row][32], y_stride apart, all columns of each written
+  ptrdiff_t y_stride = 0;
 };
 
 struct HalfKernels {
@@ -86,6 +102,15 @@ struct HalfKernels {
   // the next multiple of kHalfRows become zero.
   void (*gather)(const float* x, ptrdiff_t columns, const int32_t* index, int rows, Bf16* panels,
                  Bf16* turned, ptrdiff_t stride);
+  // Of few rows (kernels_half_few.h): y = bias + x W^T by packed tiles, by W (columns, width); x W
+  // by W (width, columns).
+  void (*few_packed)(const HalfFew&);
+  void (*few_turned)(const HalfFew&);
+  void (*few_straight)(const HalfFew&);
+  // n_out rows of w (n_out, columns): sums over few rows of d[row][out] x[row][column], both
+  // paired, x's panels one block apart; past: beside the caches.
+  void (*few_gradient)(const Bf16* paired_d, const Bf16* paired_x, int rows, int n_out, int columns,
+                       float* w, bool past);
   // Products in registers, so many rounds of them; returns the operations done (kernels_peak.h).
   double (*peak)(int64_t rounds);
 };

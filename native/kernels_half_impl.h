@@ -215,6 +215,7 @@ void narrow_with(const HalfNarrow& a) {
                   a.turned ? a.turned + at : nullptr, pairs};
     for (int row = 0; row < kHalfRows; row += 2) {
       const int r = row0 + row;
+      if (a.few && r >= a.rows) break;
       Rows2 z{row_of(r, 0), row_of(r, 1), row_of(r + 1, 0), row_of(r + 1, 1)};
       Half first, second;
       finish_rows<E>(z, E == kNone ? nullptr : a.side + at, row, first, second);
@@ -226,6 +227,7 @@ void narrow_with(const HalfNarrow& a) {
       low = dot_pairs(low, pair.low, ones);
       high = dot_pairs(high, pair.high, ones);
     }
+    if (a.few) continue;
     turn_half(f, 0);
     turn_half(f, 1);
   }
@@ -302,3 +304,5 @@ void half_gather(const float* x, ptrdiff_t columns, const int32_t* index, int ro
     }
   }
 }
+
+#include "kernels_half_few.h"

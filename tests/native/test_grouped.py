@@ -410,3 +410,104 @@ def test_bfloat16_adds_up_the_blocks_of_a_crowded_expert(unit):
     got = layer.backward(passed, grad_y).weights[0]
     assert distance(got.weight[0], grad_y[:1690].T @ x[:1690]) < 5 * 2**-9
     assert distance(got.bias[0], grad_y[:1690].sum(0)) < 5 * 2**-9
+
+
+def bf16(a):
+    """Round to the nearest bfloat16, ties to even; as float64."""
+    bits = np.ascontiguousarray(a, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
+
+
+FEW = [  # (d_in, d_out, gated): whole panels, panels that end early, longer than a strip
+    (64, 96, True),
+    (75, 101, True),
+    (33, 17, False),
+    (1, 1, True),
+    (300, 1555, False),
+    (18, 48, True),
+]
+
+
+@pytest.mark.parametrize("rows", [*range(1, 10), 15, 16, 17])
+@pytest.mark.parametrize("shape", FEW, ids=str)
+def test_streams_in_bfloat16_match_a_twin_that_rounds_and_many_rows(unit, shape, rows):
+    """Up to sixteen rows take kernels of their own; the twin rounds where the engine does."""
+    d_in, d_out, gated = shape
+    rng = np.random.default_rng(15)
+    n = 40
+    layers = [(d_out, "silu", gated), (d_in, "identity", False)]
+    experts = Experts(2, d_in, layers, precision="bfloat16")
+    weights = make_weights(rng, 2, d_in, layers)
+    x, grad_y = draw(rng, n, d_in), draw(rng, n, d_in)
+    y, passed = experts.forward(weights, x[:rows], offsets=[0, 0, rows])
+    got = experts.backward(passed, grad_y[:rows])
+    packed = experts(experts.pack(weights), x[:rows], offsets=[0, 0, rows], n_threads=1)
+    assert_same_bits(packed, y)
+
+    (w, b, g, c), (w_2, b_2) = (
+        [None if a is None else a[1] for a in layer] for layer in (weights[0], weights[1][:2])
+    )
+    f, h_0, d_2 = ACTIVATIONS["silu"], bf16(x[:rows]), bf16(grad_y[:rows])
+    z = h_0 @ bf16(w).T + b
+    inner = h_0 @ bf16(g).T + c if gated else z
+    h_1 = bf16(f.value(inner) * (z if gated else 1.0))
+    d_h = d_2 @ bf16(w_2)
+    d_inner = bf16(d_h * bf16(f.derivative(inner) * (z if gated else 1.0)))
+    d_z = bf16(d_h * bf16(f.value(inner))) if gated else d_inner
+    d_x = d_z @ bf16(w) + (d_inner @ bf16(g) if gated else 0.0)
+    # One factor in a sum may be rounded the other way: 2^-8 of one of the terms.
+    near = 2e-3 if min(d_in, d_out) > 1 else 2**-7
+    assert distance(y, h_1 @ bf16(w_2).T + b_2) < near
+    assert distance(got.x, d_x) < near
+    assert distance(got.weights[1].weight[1], d_2.T @ h_1) < near
+    assert distance(got.weights[1].bias[1], d_2.sum(0)) < near
+    assert distance(got.weights[0].weight[1], d_z.T @ h_0) < near
+    assert distance(got.weights[0].bias[1], d_z.sum(0)) < near
+    if gated:
+        assert distance(got.weights[0].gate[1], d_inner.T @ h_0) < near
+    for layer in got.weights:
+        assert not any(a[0].any() for a in layer if a is not None)
+
+    many, passed = experts.forward(weights, x, offsets=[0, 0, n])
+    grad_many = experts.backward(passed, grad_y).x
+    if unit == "avx512_bf16":  # the same instruction, in the same order
+        assert_same_bits(many[:rows], y)
+        assert_same_bits(grad_many[:rows], got.x)
+    else:
+        assert distance(many[:rows], y) < near
+        assert distance(grad_many[:rows], got.x) < near
+
+
+def test_few_rows_in_bfloat16_have_the_same_bits_on_any_number_of_threads(unit):
+    rng = np.random.default_rng(16)
+    ffn = ExpertFeedForward(5, 300, 530, activation="silu", gated=True, precision="bfloat16")
+    weights = make_weights(rng, 5, 300, ffn.layers)
+    x, share, grad_y = draw(rng, 9, 300), draw(rng, 9, 2), draw(rng, 9, 300)
+    ids = rng.integers(0, 5, (9, 2))
+    results = []
+    for n_threads in (1, 2, 3):
+        y, passed = ffn.forward(weights, x, experts=ids, share=share, n_threads=n_threads)
+        g = ffn.backward(passed, grad_y, n_threads=n_threads)
+        results.append([y, g.x, g.share, *(a for layer in g.weights for a in layer)])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            if a is not None:
+                assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("d_in", [2052, 2053])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_gradients_larger_than_the_caches_are_those_of_smaller_ones(unit, d_in, shift):
+    """Beyond 16 MiB they are stored past the caches, where rows begin at 16 bytes."""
+    rng = np.random.default_rng(17)
+    d_out = 2064
+    layer = GroupedLinear(1, d_in, d_out, precision="bfloat16")
+    weights = [ExpertWeights(np.zeros((1, d_out, d_in), np.float32))]
+    x, grad_y = bf16(draw(rng, 3, d_in)), bf16(draw(rng, 3, d_out))
+    _, passed = layer.forward(weights, x, offsets=[0, 3])
+    into = np.full(d_out * d_in + shift + 1, 7.0, np.float32)
+    place = into[shift : shift + d_out * d_in].reshape(1, d_out, d_in)
+    layer.backward(passed, grad_y, weights=[ExpertWeights(place)])
+    assert_close(place[0], grad_y.T @ x, 1e-6)
+    assert into[-1] == 7
+    assert (into[:shift] == 7).all()

@@ -57,6 +57,17 @@ def test_activations_refuses_an_unknown_name() -> None:
     assert "expected each name to be one of identity, step" in result.stderr
 
 
+def test_hidden_shows_the_exclusive_or_parted(tmp_path: Path) -> None:
+    result = run("hidden", "--plot", tmp_path / "hidden.svg", "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    h, w = np.array(facts["hidden"]), np.array(facts["weights"])
+    assert (h @ w + facts["bias"] > 0).tolist() == [False, True, True, False]
+    assert np.abs(h @ w + facts["bias"]).min() / np.linalg.norm(w) >= facts["margin"] - 1e-12
+    assert facts["y_pred"] == [0, 1, 1, 0]
+    assert "Both checked in fractions: yes." in run("hidden").stdout
+
+
 @pytest.mark.parametrize("rows", ["x.npy", "x.csv"])
 def test_diagnose_finds_what_hinders(folder: Path, rows: str) -> None:
     result = run("diagnose", folder / "sick.lamina", folder / rows, "--target", folder / "y.tsv")

@@ -14,6 +14,7 @@ CLAIMS: tuple[str, ...] = (
     "circuit",
     "collapse",
     "regions",
+    "hidden",
     "activations",
     "diagnose",
 )

@@ -154,7 +154,7 @@ def decision_boundary(
     >>> from lamina import theory
     >>> net = lamina.Network(1, (), 1, output="sigmoid", rng=0)
     >>> net.weights[0], net.biases[0] = [[2.0]], [-1.0]
-    >>> theory.decision_boundary(net, [[0.0], [1.0]]).crossings.tolist()
+    >>> theory.decision_boundary(net, [[0.0], [1.0]]).crossings.round(3).tolist()
     [0.5]
     """
     d = model.spec.d_in if isinstance(model, Network) else getattr(model, "n_features_in_", None)

@@ -1,6 +1,7 @@
 """Certified bounds: what is sampled never exceeds them, and they are close to it."""
 
-import mpmath
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from lamina.core.errors import DataError, SpecError
 from lamina.theory import certify_error, parse_expression
 from lamina.theory.enclose import taylor_model
 from lamina.theory.evaluate import in_float64
+from lamina.theory.line_bounds import LineBounds
 from lamina.theory.network_bounds import network_model
 from lamina.theory.taylor import Boxes
 
@@ -139,7 +141,7 @@ def test_decimals_are_taken_as_written():
     net = lamina.Network(1, (), 1, dtype="float64", rng=0)
     net.weights[0], net.biases[0] = [[0.1]], [0.0]
     found = certify_error(net, "0.1*x", (1, 2))
-    truth = abs(mpmath.mpf(0.1) - mpmath.mpf(1) / 10) * 2
+    truth = abs(Fraction(0.1) - Fraction(1, 10)) * 2
     assert found.upper >= float(truth) > 0
 
 
@@ -200,3 +202,29 @@ def test_bad_calls_are_one_sentence():
         with pytest.raises(SpecError, match=sentence) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("activation", ["relu", "step"])
+def test_sums_by_place_hold_what_the_engine_computes(activation, dtype):
+    rng = np.random.default_rng(5)
+    net = lamina.Network(1, (40,), 1, activation=activation, dtype=dtype, rng=0)
+    weight = rng.normal(0, 2, (40, 1)) * (rng.uniform(size=(40, 1)) > 0.1)  # some never move
+    knots = rng.choice(np.linspace(-1, 1, 17), 40)  # some share a knot
+    net.weights[0], net.biases[0] = weight, -weight[:, 0] * knots
+    net.weights[1], net.biases[1] = rng.normal(0, 1, (1, 40)), [0.3]
+    single = dtype == "float32"
+    for reach in (0.4, 1e-3, 0.0):
+        low = np.concatenate([rng.uniform(-1, 1, (400, 1)), knots[:, None], knots[:, None] - reach])
+        boxes = Boxes.between(low, low + reach * rng.uniform(0, 1, low.shape))
+        if single:
+            ends = (e.astype("f4").astype("f8") for e in (boxes.low, boxes.high))
+            boxes = Boxes.between(*ends)
+        x = points_of(boxes, rng).astype(dtype).astype(np.float64)
+        x = np.clip(x, boxes.low, boxes.high)
+        model = LineBounds(net, 2.0).model(boxes)
+        assert_holds(model, boxes, x, net(x)[:, 0].astype(np.float64), 0.0)
+        general = network_model(net, boxes)
+        close = 1e-11 if not single else 1e-3
+        width = model.range.hi - model.range.lo
+        assert (width <= (general.range.hi - general.range.lo) * (1 + 1e-9) + close).all()

@@ -15,6 +15,9 @@ CLAIMS: tuple[str, ...] = (
     "collapse",
     "regions",
     "hidden",
+    "approximate",
+    "polynomial",
+    "depth",
     "activations",
     "diagnose",
 )

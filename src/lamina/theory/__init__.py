@@ -56,6 +56,11 @@ _HOME: dict[str, str] = {
     "Approximation": "lamina.theory.approximation",
     "certify_error": "lamina.theory.certify",
     "Certificate": "lamina.theory.certify",
+    "learned_against": "lamina.theory.learned",
+    "polynomial_distance": "lamina.theory.polynomial",
+    "PolynomialDistance": "lamina.theory.polynomial",
+    "sawtooth": "lamina.theory.sawtooth",
+    "Sawtooth": "lamina.theory.sawtooth",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

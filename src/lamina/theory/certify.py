@@ -20,6 +20,7 @@ from lamina.core.network import Network
 from lamina.theory import interval as iv
 from lamina.theory.enclose import at_points, taylor_model
 from lamina.theory.expression import Expression, parse_expression
+from lamina.theory.line_bounds import LineBounds, is_on_a_line
 from lamina.theory.network_bounds import check_network, network_model
 from lamina.theory.taylor import Boxes
 
@@ -27,6 +28,7 @@ Float64 = NDArray[np.float64]
 
 _WHERE: Final = "certify_error"
 _BATCH: Final = 2**19  # numbers an array: about what the cache holds
+_LINE_BATCH: Final = 8192
 _MOST_BOXES: Final = 400_000
 _DEPTH: Final = 45  # halvings of each side, after which what is still unbounded is not defined
 
@@ -195,6 +197,7 @@ class Search:
         self.lower, self.at = 0.0, ends.mean(axis=1)
         self.n_boxes = 0
         self._sides = ends[:, 1] - ends[:, 0]
+        self._line = LineBounds(net, float(np.abs(ends).max())) if is_on_a_line(net) else None
 
     def run(self, rtol: float, target: float | None = None) -> Certificate:
         """Halve boxes until the bounds are close, the target decided, or time is up."""
@@ -262,6 +265,8 @@ class Search:
         self._open(np.concatenate([low, right]), np.concatenate([left, high]))
 
     def _batch(self) -> int:
+        if self._line is not None:
+            return _LINE_BATCH
         spec = self.net.spec
         width = max([spec.d_in, *spec.widths])
         return max(_BATCH // (width * (3 + len(self.ends)) * 2), 16)
@@ -305,7 +310,9 @@ class Search:
     def _bounds(self, boxes: Boxes) -> Float64:
         wanted, defined = taylor_model(self.f, boxes)
         with np.errstate(all="ignore"):
-            difference = (network_model(self.net, boxes) - wanted).range
+            line = self._line
+            found = network_model(self.net, boxes) if line is None else line.model(boxes)
+            difference = (found - wanted).range
         bound = difference.magnitude()[1][:, 0]
         return np.where(defined & ~np.isnan(bound), bound, np.inf)
 

@@ -140,15 +140,25 @@ class Construction:
         bend = 0.5 * (bend[1:] + bend[:-1])
         density = bend + max(float(bend.mean()), 1e-300)
 
-        def attempt(n: int) -> bool:
+        wide = self.ends + 0.4 * (self.b - self.a) * np.array([[-1.0, 1.0]])
+        # By bends for corners; beyond the box, and flatter, for what is smooth up to its ends.
+        layouts = (
+            (self.ends, 0.5, density),
+            (wide, 0.5, None),
+            (wide, 0.25, None),
+            (self.ends, 0.25, density),
+            (self.ends, 1.0, density),
+        )
+
+        def attempt(n: int) -> tuple[bool, float]:
             fits = (
-                ridge.fit(ridge.layer_1d(self.ends, n, s, d), "tanh", x, f, 0.9 * self.tolerance)
-                for s in (0.5, 1.0, 0.25)
-                for d in (density, None)
+                ridge.fit(ridge.layer_1d(e, n, s, d), "tanh", x, f, 0.9 * self.tolerance)
+                for e, s, d in layouts
             )
             return self._first_good(fits)
 
-        self._grow(attempt, 1, 512)
+        turns = int((np.diff(np.sign(np.diff(f))) != 0).sum())
+        self._grow(attempt, 1, 512, 32 + 4 * turns)
 
     def _ridges(self) -> None:
         """Two and three dimensions: more units until it does."""
@@ -157,7 +167,7 @@ class Construction:
         f = in_float64(self.f, x)
         kind = "relu" if self.activation == "relu" else "tanh"
 
-        def attempt(n: int) -> bool:
+        def attempt(n: int) -> tuple[bool, float]:
             fits = (
                 ridge.fit(
                     ridge.layer_nd(self.ends, n, kind, s, self.rng),
@@ -170,38 +180,52 @@ class Construction:
             )
             return self._first_good(fits)
 
-        self._grow(attempt, 8, _MOST_UNITS[len(self.ends)])
+        self._grow(attempt, 8, _MOST_UNITS[len(self.ends)], 256)
 
-    def _first_good(self, fits: Iterator[ridge.Fit]) -> bool:
-        """Certify the fits that look good enough at the samples, until one is."""
+    def _first_good(self, fits: Iterator[ridge.Fit]) -> tuple[bool, float]:
+        """Certify the fits that look good enough at the samples, until one is.
+
+        Returns whether one is, and the least error at the samples.
+        """
         best: ridge.Fit | None = None
         for fit in fits:
             if best is None or fit.error < best.error:
                 best = fit
             if fit.error <= self.tolerance and self._try(self._of(fit)):
-                return True
+                return True, fit.error
             if self._left() < 0:
                 break
         if best is not None and best.error < 0.9 * self.best[1].lower:
             self._try(self._of(best))  # it may be all that there is time for
-        return False
+        return False, math.inf if best is None else best.error
 
     def _of(self, fit: ridge.Fit) -> Network:
         return self._network(fit.layer.weight, fit.layer.bias, fit.out, fit.offset)
 
-    def _grow(self, attempt: Callable[[int], bool], n: int, most: int) -> None:
-        """Double n until an attempt succeeds, then look for a smaller one between."""
-        failed = 0
-        while not attempt(n):
-            if n >= most or self._left() < 0:
+    def _grow(
+        self, attempt: Callable[[int], tuple[bool, float]], n: int, most: int, few: int
+    ) -> None:
+        """Double n until an attempt succeeds, then look for a smaller one between.
+
+        Beyond ``few`` units, give up where three doublings brought nothing.
+        """
+        failed = idle = 0
+        before = math.inf
+        while True:
+            reached, error = attempt(n)
+            if reached:
+                break
+            # Where f jumps, or rounding is all that is left, more units do nothing.
+            idle = idle + 1 if n > few and error > 0.85 * before else 0
+            if n >= most or self._left() < 0 or idle == 3:
                 return
-            failed, n = n, min(2 * n, most)
+            failed, n, before = n, min(2 * n, most), error
         good = n
         kept = self.best
         while good - failed > max(1, good // 8) and self._left() > 0:
             middle = (good + failed) // 2
             self.best = kept
-            if attempt(middle):
+            if attempt(middle)[0]:
                 good = middle
                 kept = self.best
             else:

@@ -1,0 +1,109 @@
+"""lamina prove approximate, polynomial and depth: claims, pictures, mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import lamina
+from lamina.cli.box_text import rounded_down, rounded_up
+from lamina.cli.main import cli
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(cli, ["prove", *(str(a) for a in args)])
+
+
+def test_a_network_is_built_proved_saved_and_drawn(tmp_path: Path):
+    model, picture = tmp_path / "sine.lamina", tmp_path / "sine.svg"
+    result = run("approximate", "sin(6*x)", "--out", model, "--plot", picture)
+    assert result.exit_code == 0, result.stderr
+    assert "one hidden layer of 12 relu units stays within 0.009999 of sin(6*x) on [0, 1]." in (
+        result.stdout
+    )
+    assert "no fewer    than 11 relu units" in result.stdout
+    net = lamina.load(model)
+    x = np.linspace(0, 1, 1001)[:, None]
+    assert np.abs(net(x)[:, 0] - np.sin(6 * x[:, 0])).max() <= 0.01
+    assert "12 relu units for sin(6*x)" in picture.read_text(encoding="utf-8")
+
+
+def test_machines_get_the_bound_and_the_network():
+    args = ("approximate", "x1*x2", "--box=-1:1,0:1", "--tolerance", 0.1, "--activation", "tanh")
+    found = json.loads(run(*args, "--learn", 1, "--json").stdout)
+    assert found["reached"] is True
+    assert found["error_attained"] <= found["error_bound"] <= 0.1
+    assert found["box"] == [[-1, 1], [0, 1]]
+    assert np.shape(found["network"]["weights"][0]) == (found["n_units"], 2)
+    assert len(found["learned"]["error_bounds"]) == 1
+
+
+def test_what_is_not_reached_is_said():
+    result = run("approximate", "sign(x - 0.5)", "--max-seconds", 2)
+    assert result.exit_code == 0
+    assert "The tolerance 0.01 was not reached" in result.stdout
+
+
+def test_polynomials_are_kept_away_and_relu_comes_closer(tmp_path: Path):
+    result = run("polynomial", "--plot", tmp_path / "p.svg")
+    assert result.exit_code == 0, result.stderr
+    for line in (
+        "polynomial units of degree 3, of any width, comes closer to abs(x) on [-1, 1] than 1/8.",
+        "relu        2 units in one hidden layer: within 0.06238 (proved)",
+        "verified in fractions",
+    ):
+        assert line in result.stdout
+    assert "closer than 0.125" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+    facts = json.loads(run("polynomial", "exp(x)", "--degree", 4, "--box", "0:1", "--json").stdout)
+    assert facts["verified"] is True
+    assert 0 < facts["bound"] < 1e-4
+    assert facts["box"] == [[0, 1]]
+
+
+def test_depth_is_shown_with_units_that_fewer_cannot_do_with(tmp_path: Path):
+    result = run("depth", "--folds", 5, "--plot", tmp_path / "d.svg")
+    assert result.exit_code == 0, result.stderr
+    assert "one hidden layer needs at least 31 units" in result.stdout
+    assert "both are the sawtooth, exactly" in result.stdout
+    assert ">32<" in (tmp_path / "d.svg").read_text(encoding="utf-8")
+    facts = json.loads(run("depth", "--json").stdout)
+    assert (facts["deep_units"], facts["units_at_least"]["1"]) == (12, 63)
+
+
+def test_printed_bounds_are_rounded_the_safe_way():
+    rng = np.random.default_rng(0)
+    for value in np.exp(rng.uniform(-40, 5, 300)).tolist():
+        assert float(rounded_down(value)) <= value <= float(rounded_up(value))
+        assert float(rounded_up(value)) <= value * 1.002
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["approximate", "sin(y)"], "got 'y'"),
+        (["approximate", "x.__class__"], "got 'x.__class__'"),
+        (["approximate", "9**9**9"], "whole number from -1000 to 1000"),
+        (["approximate", "x", "--box", "1:0"], "low < high"),
+        (["approximate", "x", "--box", "0"], "expected --box as LOW:HIGH"),
+        (["approximate", "x", "--box", "0:inf"], "low < high"),
+        (["approximate", "x", "--tolerance", "0"], "tolerance"),
+        (["approximate", "log(x)", "--box=-1:1"], "to be defined"),
+        (["approximate", "x4"], "at most 3 dimensions"),
+        (["approximate", "x", "--plot", "a.txt"], ".png, .svg or .pdf"),
+        (["approximate", "x", "--out", "/no/such/folder/a"], "no folder"),
+        (["approximate", "x", "--learn", "0"], "n_seeds"),
+        (["polynomial", "x", "--degree", "99"], "at most 40"),
+        (["polynomial", "x1*x2"], "a function of x alone"),
+        (["depth", "--folds", "40"], "at most 16"),
+    ],
+)
+def test_mistakes_are_one_sentence(args: list[str], says: str):
+    result = run(*args)
+    assert result.exit_code == 2, result.stdout
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""

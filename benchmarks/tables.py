@@ -4,11 +4,13 @@
 
     python benchmarks/tables.py --data FOLDER
     python benchmarks/tables.py --tables iris,wine,digits --methods lamina,hgb --seeds 1
+    python benchmarks/tables_page.py tables.json tables.html      what --out wrote, as a page
 
 Each method fits at most 10,000 rows of each table and predicts as many others. A method's score on
 a table is its error (log-loss, or 1 - R²) over HistGradientBoosting's on the same rows; over
-tables the geometric mean, with a bootstrap interval over tables, and the mean rank. Every result
-goes into a cache by table, seed, method, version and threads, and is not computed again. Peers:
+tables the geometric mean, with a bootstrap interval over tables, and the mean rank. Fit and predict
+times are geometric means over tables, memory the median of what a fit added. Every result goes
+into a cache by table, seed, method, version and threads, and is not computed again. Peers:
 ``pip install lightgbm xgboost-cpu catboost pytabkit`` beside the CPU build of torch; a method whose
 library is absent is left out, and said so.
 """
@@ -20,20 +22,16 @@ import resource
 import subprocess
 import sys
 import warnings
-from collections import defaultdict
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from tables_peers import METHODS, installed
 from tables_suite import SHIPPED, TABLES, split
-
-REFERENCE = "hgb"
-N_BOOTSTRAP = 10_000
+from tables_summary import REFERENCE, coverage_sentence, summarise
 
 
 def run(table: str, seed: int, method: str, data: Path, n_threads: int) -> dict[str, Any]:
@@ -81,52 +79,21 @@ def one(table: str, seed: str, method: str, data: str, n_threads: str) -> None:
     print(json.dumps(result))
 
 
-def summarise(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a method, the best first, over the tables that all methods finished."""
-    errors: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    times: dict[str, list[float]] = defaultdict(list)
-    for r in results:
-        if "error" in r:
-            errors[r["method"]][r["table"]].append(r["error"])
-            times[r["method"]].append(r["fit_seconds"])
-    shared = sorted(set.intersection(*(set(e) for e in errors.values()))) if errors else []
-    if REFERENCE not in errors or not shared:
-        return []
-    methods = list(errors)
-    mean = np.array([[np.mean(errors[m][t]) for t in shared] for m in methods])
-    score = np.log(np.maximum(mean, 1e-12) / np.maximum(mean[methods.index(REFERENCE)], 1e-12))
-    ranks = (mean[:, None] > mean[None]).sum(axis=1) + (
-        (mean[:, None] == mean[None]).sum(axis=1) + 1
-    ) / 2
-    draws = np.random.default_rng(0).integers(len(shared), size=(N_BOOTSTRAP, len(shared)))
-    rows = []
-    for i, method in enumerate(methods):
-        low, high = np.quantile(np.exp(score[i][draws].mean(axis=1)), [0.025, 0.975])
-        rows.append(
-            {
-                "method": method,
-                "score": float(np.exp(score[i].mean())),
-                "interval": [float(low), float(high)],
-                "mean_rank": float(ranks[i].mean()),
-                "fit_seconds": float(np.exp(np.mean(np.log(times[method])))),
-                "n_tables": len(shared),
-            }
-        )
-    return sorted(rows, key=lambda row: row["score"])
-
-
 def show(results: list[dict[str, Any]], console: Console) -> None:
-    """Print the summary, and each table's errors over the reference's."""
+    """Print the summary of what all methods finished."""
     rows = summarise(results)
     if not rows:
         console.print(f"no summary: it needs {REFERENCE} and one table that all methods finished.")
         return
-    table = Table("method", "error / hgb", "95 %", "mean rank", "fit, s (geometric mean)")
+    costs = "fit, s", "predict, µs a row", "memory, MiB"
+    table = Table("method", "error / hgb", "95 %", "mean rank", *costs)
     for row in rows:
         low, high = row["interval"]
         numbers = f"{row['score']:.3f}", f"{low:.3f} – {high:.3f}", f"{row['mean_rank']:.2f}"
-        table.add_row(row["method"], *numbers, f"{row['fit_seconds']:.2f}")
-    console.print(f"{rows[0]['n_tables']} tables", table)
+        times = f"{row['fit_seconds']:.2f}", f"{row['predict_us_a_row']:.3g}"
+        table.add_row(row["method"], *numbers, *times, f"{row['memory_mib']:.0f}")
+    console.print(coverage_sentence(results), highlight=False)
+    console.print(table)
 
 
 @click.command(help=(__doc__ or "").replace("::\n", "\b"))

@@ -232,3 +232,124 @@ def test_a_table_that_needs_a_folder_is_refused_without_one(tmp_path: Path) -> N
     done = script("tables.py", "--tables", "adult", "--cache", tmp_path / "c")
     assert done.returncode == 2
     assert "expected --data FOLDER for table 'adult'" in " ".join(done.stderr.split())
+
+
+def tables_result(method: str, table: str, seed: int, error: float, **more: Any) -> dict[str, Any]:
+    costs = {"fit_seconds": 2.0, "predict_us_a_row": 8.0, "memory_mib": 30.0}
+    about = {"method": method, "table": table, "seed": seed, "version": "1.0", "threads": 1}
+    return {**about, "error": error, **costs, "n_train": 80, "n_test": 20, **more}
+
+
+def tables_results() -> list[dict[str, Any]]:
+    """Return results of which a method lacks a table, and another a seed."""
+    failed = {"error": None, "failed": "out of <b>memory</b>"}
+    last = {k: v for k, v in (tables_result("mlp", "b", 0, 0.0) | failed).items() if k != "error"}
+    return [
+        tables_result("hgb", "a", 0, 0.4),
+        tables_result("hgb", "a", 1, 0.8),
+        tables_result("hgb", "b", 0, 1.0),
+        tables_result("hgb", "c", 0, 0.5),
+        tables_result("lamina", "a", 0, 0.1, fit_seconds=1.0),
+        tables_result("lamina", "b", 0, 1.0, fit_seconds=4.0),
+        tables_result("lamina", "c", 0, 0.1, fit_seconds=900.0),
+        tables_result("mlp", "a", 0, 0.8),
+        tables_result("mlp", "c", 0, 4.0, memory_mib=-1.0),
+        last,
+    ]
+
+
+def test_methods_are_compared_on_the_tables_and_seeds_they_share(module: Any) -> None:
+    summary = module("tables_summary")
+    found = {row["method"]: row for row in summary.summarise(tables_results())}
+    assert list(found) == ["lamina", "hgb", "mlp"]  # the best first
+    # on a, seed 0: 0.4, 0.1, 0.8; on c: 0.5, 0.1, 4.0
+    assert found["lamina"]["score"] == pytest.approx((0.25 * 0.2) ** 0.5)
+    assert found["mlp"]["score"] == pytest.approx((2.0 * 8.0) ** 0.5)
+    assert found["hgb"]["score"] == 1.0
+    assert [row["mean_rank"] for row in found.values()] == [1.0, 2.0, 3.0]
+    assert found["lamina"]["interval"] == pytest.approx([0.2, 0.25])
+    assert found["lamina"]["fit_seconds"] == pytest.approx((1.0 * 900.0) ** 0.5)
+    assert found["mlp"]["memory_mib"] == pytest.approx(14.5)
+    assert {row["n_tables"] for row in found.values()} == {2}
+    assert [row["n_tables_own"] for row in found.values()] == [3, 3, 2]
+    text = summary.coverage_sentence(tables_results())
+    assert "the 2 of 3 tables that all methods finished, 1 seed each" in text
+    assert "not finished: mlp 1." in text
+    two = [r for r in tables_results() if r["method"] != "mlp" and r["table"] != "b"]
+    assert {row["n_tables"] for row in summary.summarise(two)} == {2}
+
+
+@pytest.mark.parametrize("kept", [{"lamina", "mlp"}, set()])
+def test_nothing_to_compare_is_no_crash(module: Any, kept: set[str]) -> None:
+    summary = module("tables_summary")
+    results = [r for r in tables_results() if r["method"] in kept]
+    assert summary.summarise(results) == []
+    assert summary.coverage_sentence(results).startswith("Compared on")
+
+
+def test_the_points_that_nobody_beats_in_both_are_found(module: Any) -> None:
+    points = [(3.0, 0.5), (1.0, 0.9), (2.0, 0.9), (4.0, 0.7), (0.5, 1.5)]
+    assert module("tables_figures").pareto(points) == [(0.5, 1.5), (1.0, 0.9), (3.0, 0.5)]
+
+
+def test_the_page_holds_every_number_and_loads_nothing(module: Any, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    sources = [tmp_path / "tables.json", tmp_path / "peers.jsonl"]
+    own = [r for r in tables_results() if r["method"] != "mlp"]
+    own.append(tables_result("<i>new</i>", "a", 0, 0.123456))
+    sources[0].write_text(json.dumps({"summary": [], "results": own}), encoding="utf-8")
+    peers = [r for r in tables_results() if r["method"] == "mlp"]
+    lines = [json.dumps(r) for r in ({**peers[0], "error": 7.5}, *peers)]  # the last line counts
+    sources[1].write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "page.html"
+    main = module("tables_page").main
+    done = CliRunner().invoke(main, [*map(str, sources), str(out)])
+    assert done.exit_code == 0, done.output
+    text = out.read_text(encoding="utf-8")
+    assert text.count("data:image/svg+xml;base64,") == 3
+    assert not any(part in text for part in ("<script", "http://", "https://", str(tmp_path)))
+    assert "&lt;i&gt;new&lt;/i&gt;" in text
+    assert "<i>" not in text
+    assert "out of &lt;b&gt;memory&lt;/b&gt;" in text
+    for number in ("0.1235", "0.8000", "4.0000", "0.6000", "± 0.2828", "900", "1 of 3 tables"):
+        assert number in text, number
+    assert "7.5" not in text
+    done = CliRunner().invoke(main, [*map(str, sources), str(out), "--methods", "lamina"])
+    assert "2 tables" not in done.output
+    assert "3 of 3 tables" in done.output
+    assert "mlp" not in out.read_text(encoding="utf-8")
+    refused = [
+        ([sources[0], tmp_path / "page.txt"], "ends in .html"),
+        ([sources[0], out, "--methods", "tabm"], "got 'tabm'"),
+        ([sources[1], out], "expected results of hgb"),
+        ([RESULTS, out], "expected the JSON of benchmarks/tables.py"),
+    ]
+    for arguments, said in refused:
+        done = CliRunner().invoke(main, [str(a) for a in arguments])
+        assert done.exit_code != 0
+        assert said in " ".join(done.output.replace("│", " ").split())
+        assert "Traceback" not in done.output
+
+
+def test_calibration_is_judged_beside_what_luck_would_make(module: Any) -> None:
+    calibration, suite = module("calibration"), module("tables_suite")
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.05, 0.95, 6000)
+    y = (rng.random(6000) < p).astype(int)  # drawn with these very probabilities
+    rows = suite.Split("", True, None, None, None, y)
+    scores = calibration.judge(rows, np.stack([1 - p, p], axis=1), 0)
+    assert scores["ece"] == pytest.approx(scores["chance"], rel=0.6)
+    assert scores["log_loss"] == pytest.approx(-np.mean(np.log(np.where(y, p, 1 - p))))
+    sure = np.stack([p < 0.5, p >= 0.5], axis=1).astype(float)
+    scores = calibration.judge(rows, sure, 0)
+    assert scores["ece"] == pytest.approx(1 - scores["accuracy"])
+    assert scores["chance"] == 0.0
+
+
+def test_calibration_fits_four_fifths_and_judges_the_last(module: Any) -> None:
+    rows = module("calibration").split(Path(), "iris", None, 0)
+    few = module("calibration").split(Path(), "iris", 100, 0)
+    assert (len(rows.y_train), len(rows.y_test), len(few.y_train)) == (120, 30, 100)
+    assert few.X_test.equals(rows.X_test)
+    assert (few.y_test == rows.y_test).all()

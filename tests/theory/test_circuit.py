@@ -349,3 +349,11 @@ def test_a_circuit_too_large_to_be_seen_is_not_drawn():
     assert len(theory.parity(50).plot().axes) == 1
     with pytest.raises(SpecError, match="at most 3,000 connections"):
         theory.parity(60).plot()
+
+
+def test_units_are_never_called_what_a_variable_is():
+    assert theory.circuit("h1 ^ y").equations() == [
+        "h_1 = [h1 + y - 1.5 > 0]",
+        "h_2 = [h1 + y - 0.5 > 0]",
+        "y_ = [h_2 - h_1 - 0.5 > 0]",
+    ]

@@ -11,6 +11,8 @@ from lamina.cli.network_file import open_network
 from lamina.cli.proof import Proof, check_plot, plot_option, show
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from lamina.theory.linear_regions import LineRegions, WindowRegions
 
 VERB = "prove regions"
@@ -93,7 +95,7 @@ def _proof(found: LineRegions | WindowRegions, place: str, seed: int) -> Proof:
     units = ", ".join(dict.fromkeys([*spec.activations, spec.output]))
     evidence = [
         f"network {dims} ({units}); linear there: {_of(found.of)}",
-        f"the regions' {what}s sum to {total}, exactly: none is missing and none counted twice",
+        f"the regions' {what}s sum to {_exact(total)}: none is missing and none counted twice",
         f"{N_SAMPLES:,} random points (seed {seed}) meet {seen:,} of their on-off patterns, and "
         f"{unknown or 'no'} other",
     ]
@@ -136,6 +138,13 @@ def _proof(found: LineRegions | WindowRegions, place: str, seed: int) -> Proof:
             "net.trace(x).z and find it.",
         ),
         facts,
+    )
+
+
+def _exact(total: Fraction | int) -> str:
+    """That of the whole window or line, which is a long fraction where its ends are decimals."""
+    return (
+        f"{total}, exactly" if len(str(total)) < 12 else f"the whole's, {float(total):g}, exactly"
     )
 
 

@@ -54,6 +54,8 @@ class Circuit:
         self.layers = layers
         self.text = text
         self._truth = truth
+        # Hidden units are h1, h2, … unless a variable is
+        self._hidden_letter = free_name("h", self.names)
         self.network: Network = make_network(len(self.names), layers, "circuit")
 
     @property
@@ -152,7 +154,8 @@ class Circuit:
             return self.names[i]
         if layer == len(self.layers):
             return self.outputs[i]
-        return f"h{i + 1}" if len(self.layers) == 2 else f"h{layer}_{i + 1}"
+        number = f"{i + 1}" if len(self.layers) == 2 else f"{layer}_{i + 1}"
+        return f"{self._hidden_letter}{number}"
 
     def unit_text(self, unit: Unit) -> str:
         """Return a unit's sum, ``a + b - 1.5``; it is 1 where that is positive."""
@@ -325,11 +328,18 @@ def _of_expression(text: str, skips: bool) -> Circuit:
     layers = lay_out(signals, [result], skips)
     return Circuit(
         expression.names,
-        ["y" if "y" not in expression.names else "output"],
+        [free_name("y", expression.names)],
         layers,
         lambda x: expression.evaluate(x)[:, np.newaxis],
         text.strip(),
     )
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """Return a name that begins no other: with as many underscores as it takes."""
+    while any(known.startswith(name) for known in taken):
+        name += "_"
+    return name
 
 
 def circuit_of_table(table: Bits, names: Sequence[str], skips: bool = True) -> Circuit:
@@ -337,7 +347,9 @@ def circuit_of_table(table: Bits, names: Sequence[str], skips: bool = True) -> C
     signals = Signals(len(names))
     results: list[Signal] = [table_signal(signals, column) for column in table.T]
     n = len(names)
-    outputs = ["y"] if len(results) == 1 else [f"y{i + 1}" for i in range(len(results))]
+    outputs = [free_name("y", names)]
+    if len(results) > 1:
+        outputs = [f"{outputs[0]}{i + 1}" for i in range(len(results))]
 
     def truth(x: Bits) -> Bits:
         index = x.astype(np.int64) @ (1 << np.arange(n - 1, -1, -1))

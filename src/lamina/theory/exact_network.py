@@ -104,17 +104,15 @@ class ExactNetwork:
         z[:, -1] += this.bias
         return np.asarray(z)
 
-    def values(
-        self, layer: int, z: Integers, active: tuple[bool, ...], maps: list[Integers]
-    ) -> Integers:
-        """Return h_l on a region where the units that are ``active`` have z > 0."""
+    def values(self, layer: int, z: Integers, active: bytes, maps: list[Integers]) -> Integers:
+        """Return h_l on a region; ``active`` has a byte a unit, 1 where z > 0."""
         this = self.layers[layer - 1]
-        on = np.array(active, bool)[:, np.newaxis]
+        on = np.frombuffer(active, bool)[:, np.newaxis]
         if this.kind == "identity":
             h = z
         elif this.kind == "step":
             h = np.zeros_like(z)
-            h[:, -1] = [int(a) for a in active]
+            h[:, -1] = list(active)
         elif this.kind == "relu":
             h = np.where(on, z, 0)
         else:

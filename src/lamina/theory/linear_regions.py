@@ -18,7 +18,7 @@ from lamina.core.network import Network
 from lamina.theory.cells import area, coordinates, neighbours, vertex
 from lamina.theory.exact_network import ExactNetwork, check_piecewise_linear
 from lamina.theory.region_bounds import RegionBound, region_bounds
-from lamina.theory.subdivision import MOST_REGIONS, Pattern, Piece, groups, subdivide
+from lamina.theory.subdivision import MOST_REGIONS, Piece, groups, subdivide
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +38,8 @@ class Regions:
     n_pieces : int
         Linear pieces: neighbouring regions with the same affine map are one piece. (A unit that
         nothing reads makes regions, but no pieces.)
-    patterns : list of tuple of bool
-        Of each region: which units are on (z > 0), those of all layers that bend.
+    patterns : array of bool (n_regions, units)
+        Which units are on (z > 0) in each region: those of all layers that bend.
     piece : array of int (n_regions,)
         The linear piece of each region.
     slopes : array (n_regions, d_out, k)
@@ -53,7 +53,7 @@ class Regions:
     net: Network
     frame: Array  # (d_in, k + 1): x = frame @ (coordinates, 1)
     pieces: list[Piece]
-    patterns: list[Pattern]
+    patterns: npt.NDArray[np.bool_]
     piece: npt.NDArray[np.intp]
     slopes: Array
     bounds: list[RegionBound]
@@ -91,8 +91,8 @@ class Regions:
             return 1, 0
         z = np.hstack(bending)
         clear = np.abs(z).min(axis=1) > 1e-9 * max(1.0, float(np.abs(z).max()))
-        found = {tuple(row) for row in (z[clear] > 0).tolist()}
-        return len(found), len(found - set(self.patterns))
+        found = {row.tobytes() for row in z[clear] > 0}
+        return len(found), len(found - {piece.pattern for piece in self.pieces})
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def regions_on_line(
         Of relu, leaky_relu, step and identity units, with any skips and residual connections.
     start, end : array-like (d_in,)
         Two different points.
-    most : int, default 100,000
+    most : int, default 20,000
         Stop with an error beyond so many regions.
 
     Returns
@@ -256,7 +256,7 @@ def regions_in_window(
         Which inputs, from 0.
     at : array-like (d_in,), optional
         Where the other inputs are held; 0 by default.
-    most : int, default 100,000
+    most : int, default 20,000
         Stop with an error beyond so many regions.
 
     Returns
@@ -316,21 +316,28 @@ def _common(
     k = frame.shape[1] - 1
     scale = 2**exact.exponent
     slopes = np.array(
-        [
-            [[float(Fraction(v, scale)) for v in row[:k]] for row in p.output.tolist()]
-            for p in pieces
-        ]
+        [[[_rounded(v, scale) for v in row[:k]] for row in p.output.tolist()] for p in pieces]
     )
     return {
         "net": net,
         "frame": frame.astype(np.float64),
         "pieces": pieces,
-        "patterns": [piece.pattern for piece in pieces],
+        "patterns": np.frombuffer(b"".join(piece.pattern for piece in pieces), bool).reshape(
+            len(pieces), -1
+        ),
         "piece": np.array(numbers, np.intp),
         "slopes": slopes,
         "bounds": region_bounds(net.spec, k),
         "of": "y" if net.spec.output in ("identity", "step") else "z",
     }
+
+
+def _rounded(numerator: int, denominator: int) -> float:
+    """The nearest float64; infinity beyond."""
+    try:
+        return numerator / denominator
+    except OverflowError:
+        return np.inf if numerator > 0 else -np.inf
 
 
 def _corners(pieces: list[Piece], k: int) -> tuple[Array, Array]:

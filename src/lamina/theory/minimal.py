@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lamina.core.errors import SpecError
 from lamina.theory.boolean_parser import parse
 from lamina.theory.circuit_layers import lay_out
-from lamina.theory.circuits import Circuit
+from lamina.theory.circuits import Circuit, free_name
 from lamina.theory.signals import Signal, Signals
 from lamina.theory.threshold_function import (
     find_threshold,
@@ -140,8 +140,8 @@ def _made(
     def truth(x: Bits) -> Bits:
         return np.asarray(table[x.astype(np.int64) @ (1 << np.arange(n)[::-1])])[:, np.newaxis]
 
-    output = "y" if "y" not in names else "output"
-    made = Circuit(names, [output], lay_out(signals, [result], skips=False), truth, text)
+    layers = lay_out(signals, [result], skips=False)
+    made = Circuit(names, [free_name("y", names)], layers, truth, text)
     if made.n_hidden != n_hidden or not made.verify():
         raise AssertionError(f"minimal_circuit: {made} is not what was found")
     return MinimalCircuit(made, n_hidden, proof)

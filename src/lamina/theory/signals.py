@@ -21,8 +21,8 @@ from lamina.theory.truth_table import all_inputs
 
 MOST_MERGED: Final = 7
 """Signals that a merged unit may read: its truth table has two to this power rows."""
-MOST_FLAT: Final = 1000
-"""Signals that an AND of ANDs, or an OR of ORs, is flattened to at most."""
+MOST_FLAT: Final = 100
+"""Signals of an OR that is made part of the OR around it: long nested chains stay linear."""
 MOST_COUNTED: Final = 64
 """Signals that a parity of parities is flattened to at most: it has as many units as signals."""
 
@@ -214,8 +214,7 @@ class Signals:
         flat: dict[Signal, None] = {}
         for value in values:
             parts = self._or_parts(value)
-            grown = len(flat) + len(parts) <= MOST_FLAT
-            flat.update(dict.fromkeys(parts if grown else (value,)))
+            flat.update(dict.fromkeys(parts if len(parts) <= MOST_FLAT else (value,)))
         return flat
 
     def _or_parts(self, value: Signal) -> tuple[Signal, ...]:

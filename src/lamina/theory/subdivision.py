@@ -12,8 +12,9 @@ from lamina.core.errors import DataError
 from lamina.theory.cells import Cell, cut
 from lamina.theory.exact_network import ExactNetwork, Integers
 
-MOST_REGIONS: Final = 100_000
-Pattern = tuple[bool, ...]
+MOST_REGIONS: Final = 20_000
+Pattern = bytes
+"""One byte a unit: 1 where it is on."""
 
 
 @dataclass(frozen=True)
@@ -37,39 +38,47 @@ def subdivide(net: ExactNetwork, cell: Cell, most: int, where: str) -> list[Piec
         There are more than ``most``.
     """
     pieces: list[Piece] = []
-    waiting: list[tuple[Cell, Pattern, list[Integers]]] = [(cell, (), [net.input])]
     last = len(net.layers)
+    # A region of the layers so far: its cell, its pattern, the maps of the layers before, and
+    # what the last layer's map follows from. That is worked out only when its turn comes: there
+    # may be thousands of regions, with hundreds of units each.
+    waiting: list[_Region] = [(cell, b"", [], None, b"")]
     while waiting:
-        here, pattern, maps = waiting.pop()
+        here, pattern, maps, z_before, active = waiting.pop()
         layer = len(maps)
+        h = net.input if z_before is None else net.values(layer, z_before, active, maps)
+        maps = [*maps, h]
+        layer += 1
         z = net.sums(layer, maps)
         kind = net.layers[layer - 1].kind
-        parts = [(here, ())] if kind == "identity" else _parts(here, z, kind, most)
-        for part, active in parts:
-            full = (*pattern, *active)
-            h = net.values(layer, z, active, maps)
-            if layer == last:
-                pieces.append(Piece(part, full, h))
-            else:
-                waiting.append((part, full, [*maps, h]))
-        if len(pieces) + len(waiting) > most:
+        parts = [(here, b"")] if kind == "identity" else _parts(here, z, kind, most)
+        if len(pieces) + len(waiting) + len(parts) > most:
             raise DataError(
                 f"{where}: expected at most {most:,} regions, got more. "
                 "Look at a smaller window, or raise most=."
             )
+        if layer == last:
+            pieces += [
+                Piece(part, pattern + on, net.values(layer, z, on, maps)) for part, on in parts
+            ]
+        else:
+            waiting += [(part, pattern + on, maps, z, on) for part, on in parts]
     return pieces
 
 
+_Region = tuple[Cell, Pattern, list[Integers], Integers | None, Pattern]
+
+
 def _parts(cell: Cell, z: Integers, kind: str, most: int) -> list[tuple[Cell, Pattern]]:
-    """Cut a cell by the zero line of every unit of a layer."""
+    """Cut a cell by the zero line of every unit of a layer; more than ``most`` parts may do."""
     corners = np.array(cell, object).T  # (k + 1, vertices)
     values = z @ corners  # (d_l, vertices)
     low, high = values.min(axis=1), values.max(axis=1)
     # A unit that is 0 all over the region: step(0) = 1; to relu it is the same.
-    sides = [h > 0 or (kind == "step" and b == h == 0) for b, h in zip(low, high, strict=True)]
-    parts: list[tuple[Cell, list[bool]]] = [(cell, list(map(bool, sides)))]
+    sides = (high > 0) | ((low == 0) & (high == 0) & (kind == "step"))
+    parts = [(cell, bytearray(sides.astype(np.uint8).tobytes()))]
     for unit in np.flatnonzero((low < 0) & (high > 0)).tolist():
-        cut_parts: list[tuple[Cell, list[bool]]] = []
+        cut_parts: list[tuple[Cell, bytearray]] = []
         row = z[unit].tolist()
         for part, active in parts:
             at = _at(row, part)
@@ -77,15 +86,15 @@ def _parts(cell: Cell, z: Integers, kind: str, most: int) -> list[tuple[Cell, Pa
             if below and above:
                 first, second = cut(part, at)
                 off = active.copy()
-                off[unit] = False
+                off[unit] = 0
                 cut_parts.append((second, off))
                 part = first
             active[unit] = above
             cut_parts.append((part, active))
         parts = cut_parts
         if len(parts) > most:
-            break  # the caller says so
-    return [(part, tuple(active)) for part, active in parts]
+            break
+    return [(part, bytes(active)) for part, active in parts]
 
 
 def _at(row: list[int], cell: Cell) -> list[int]:

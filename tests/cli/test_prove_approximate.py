@@ -81,6 +81,18 @@ def test_printed_bounds_are_rounded_the_safe_way():
         assert float(rounded_up(value)) <= value * 1.002
 
 
+def test_a_third_feature_makes_the_exclusive_or_separable(tmp_path: Path):
+    result = run("features", "--plot", tmp_path / "f.svg")
+    assert result.exit_code == 0, result.stderr
+    assert "One linear unit of the features x1, x2, x1*x2 computes x1 xor x2." in result.stdout
+    assert "x = (1, 1): features (1, 1, 1), sum -1, class 0" in result.stdout
+    assert "x1*x2" in (tmp_path / "f.svg").read_text(encoding="utf-8")
+    facts = json.loads(run("features", "x1, x2", "--json").stdout)
+    assert (facts["separable"], facts["point"], facts["verified"]) == (False, ["1/2", "1/2"], True)
+    parity = run("features", "x1+x2+x3, (x1+x2+x3)**2, x1*x2*x3").stdout
+    assert "computes the parity of x1 … x3" in parity
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -99,6 +111,9 @@ def test_printed_bounds_are_rounded_the_safe_way():
         (["polynomial", "x", "--degree", "99"], "at most 40"),
         (["polynomial", "x1*x2"], "a function of x alone"),
         (["depth", "--folds", "40"], "at most 16"),
+        (["features", "x1, x9"], "at most 8 variables"),
+        (["features", "sin(x1)"], "expected a rational formula"),
+        (["features", "x1, x2", "--plot", "a.png"], "three features that separate"),
     ],
 )
 def test_mistakes_are_one_sentence(args: list[str], says: str):

@@ -11,6 +11,7 @@ CLAIMS: tuple[str, ...] = (
     "xor",
     "separable",
     "translation",
+    "features",
     "circuit",
     "collapse",
     "regions",

@@ -74,7 +74,8 @@ def collapse(net: Network, *, exact: bool = False) -> Network:
     Notes
     -----
     A wide layer behind a narrow linear one has fewer parameters before than after: a product of
-    (64, 2) and (2, 64) is (64, 64). `collapse_report` says both counts.
+    (64, 2) and (2, 64) is (64, 64); so has a layer that reads a folded one and, by a skip or a
+    residual connection, what that read. `collapse_report` says both counts.
 
     Examples
     --------

@@ -36,8 +36,8 @@ def region_bounds(spec: NetworkSpec, dimension: int) -> list[RegionBound]:
     References
     ----------
     Zaslavsky (1975), "Facing up to arrangements" (n lines in general position); Montúfar et al.
-    (2014), arXiv:1402.1869, corollary 6; Montúfar (2017), proposition 3; Serra, Tjandraatmadja
-    and Ramalingam (2018), arXiv:1711.02114, theorem 1.
+    (2014), arXiv:1402.1869; Montúfar (2017), "Notes on the number of linear regions of deep
+    neural networks"; Serra, Tjandraatmadja and Ramalingam (2018), arXiv:1711.02114, theorem 1.
     """
     kinds = [*spec.activations, *(["step"] if spec.output == "step" else [])]
     widths = [*spec.widths, *([spec.d_out] if spec.output == "step" else [])]
@@ -68,7 +68,9 @@ def _all_bounds(
         for w, kind in zip(widths, kinds, strict=True):
             product *= 1 if kind == "identity" else _arrangement(w, narrow)
             narrow = min(narrow, w)
-        bounds.append(RegionBound(product, "upper", "Montúfar 2017, proposition 3: narrow layers"))
+        bounds.append(
+            RegionBound(product, "upper", "Montúfar 2017: narrow layers cut fewer dimensions")
+        )
         if set(kinds) <= {"relu"}:
             bounds.append(
                 RegionBound(
@@ -81,7 +83,7 @@ def _all_bounds(
                     RegionBound(
                         value,
                         "lower",
-                        "Montúfar et al. 2014, arXiv:1402.1869, corollary 6: some network of "
+                        "Montúfar et al. 2014, arXiv:1402.1869: some network of "
                         "these widths has as many",
                     )
                 )

@@ -81,7 +81,7 @@ def dream(net: Any, path: Path, layer: str, n_steps: int) -> tuple[np.ndarray, l
         lr=0.03,
     )
     print(f"{layer}: {found.start_value:.3g} -> {found.value:.3g}")  # noqa: T201
-    return np.stack([start, found.x]), ["before", f"what {layer} sees"]
+    return np.stack([start, found.x]), ["before", f"seen by {layer}"]
 
 
 def main() -> None:
@@ -93,11 +93,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("dream.png"))
     options = parser.parse_args()
     net = load_network()
+    span = None
     if options.image is None:
         images, names = draw_classes(net, options.steps)
     else:
         images, names = dream(net, options.image, options.layer, options.steps)
-    figure = plot_images(images, names, title="What EfficientNet-Lite0 looks for")
+        span = (-1.0, 1.0)
+    figure = plot_images(images, names, title="What EfficientNet-Lite0 looks for", span=span)
     options.out.write_bytes(to_png(figure, 120))
     print(f"written: {options.out}")  # noqa: T201
 

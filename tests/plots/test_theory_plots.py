@@ -95,6 +95,12 @@ def test_an_activation_is_drawn_with_a_gap_where_it_jumps() -> None:
     assert len(figure.axes[0].patches) == 2  # saturated on either side
 
 
+def test_colours_span_what_they_are_told_to() -> None:
+    image = np.stack([np.full((2, 2), v) for v in (-1.0, 0.0, 1.0)])[np.newaxis]
+    shown = plot_images(image, ["a"], title="a", span=(-1.0, 1.0)).axes[0].images[0].get_array()
+    assert np.asarray(shown)[0, 0].tolist() == [0.0, 0.5, 1.0]
+
+
 def test_logarithmic_axes_write_plain_numbers() -> None:
     figure = plot_health(list("abc"), np.array([1.0, 0.1, 0.001]), np.ones(3), {})
     figure.draw_without_rendering()

@@ -226,6 +226,18 @@ def test_norms_of_gradients_are_the_engines() -> None:
     assert found.loss == pytest.approx(small.loss(X, Y, "huber"))
 
 
+def test_wide_layers_are_measured_as_narrow_ones_are() -> None:
+    wide = lamina.Network(600, (700,), 1, rng=0)
+    weight = np.array(wide.weights[0])
+    weight[650] = weight[7]
+    wide.weights[0] = weight
+    found = theory.diagnose(wide, RNG.normal(size=(20, 600))).layers[0]
+    assert found.copies == ((7, 650),)
+    s = np.linalg.svd(weight.astype(float), compute_uv=False)
+    assert found.condition == pytest.approx(s[0] / s[-1], rel=1e-6)
+    assert found.stable_rank == pytest.approx((s**2).sum() / s[0] ** 2)
+
+
 def test_copies_are_those_that_symmetries_of_the_activation_make() -> None:
     w, b = np.array([[1.0, 2], [-1, -2], [2, 4], [1, 2], [0, 0]]), np.array([3.0, -3, 6, 3, 0])
     assert copies(w, b, "tanh") == ((0, 1, 3),)

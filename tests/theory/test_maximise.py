@@ -12,7 +12,7 @@ from tests.tolerances import assert_close, assert_same_bits, finite_difference, 
 import lamina
 from lamina import theory
 from lamina.core.errors import DataError, MissingExtraError, ShapeError, SpecError
-from lamina.theory.ascent import resized, variation, variation_gradient
+from lamina.theory.ascent import Ascent, resized, variation, variation_gradient
 from lamina.theory.responses import of_module, of_network, pre_activations
 
 maximise = theory.maximise_activation
@@ -89,6 +89,18 @@ def test_total_variation_has_the_gradient_of_finite_differences() -> None:
     assert variation(flat)[0] == pytest.approx(9e-3)  # the rounding alone
     step = np.tile([0.0, 0.0, 1.0], (3, 1))[None]
     assert variation(step)[0] == pytest.approx(3.0, abs=0.01)
+
+
+def test_jitter_moves_the_gradient_back_to_where_the_image_was() -> None:
+    w, x = RNG.normal(size=(6, 7)), RNG.normal(size=(2, 6, 7))
+    ascent = Ascent(1, 0.1, None, None, 0.0, 0.0, 2, 0.0)
+
+    def linear(x: Any) -> tuple[Any, Any]:
+        return (x * w).sum(axis=(1, 2)), np.broadcast_to(w, x.shape)
+
+    for seed in range(5):
+        values, gradient = ascent._jittered(linear, x, np.random.default_rng(seed))
+        assert_close(values, (x * gradient).sum(axis=(1, 2)), rounding(np.float64, 42))
 
 
 def test_total_variation_makes_images_flatter() -> None:

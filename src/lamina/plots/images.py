@@ -26,6 +26,7 @@ def plot_images(
     title: str = "",
     value: str = "value",
     shared: bool = True,
+    span: tuple[float, float] | None = None,
 ) -> Figure:
     """Return a figure of images side by side.
 
@@ -39,6 +40,8 @@ def plot_images(
         Of the figure, and what the numbers are.
     shared : bool
         Whether one scale of colours is for all images.
+    span : (float, float), optional
+        What black and white are in images of three channels; None stretches each.
     """
     images = np.asarray(images, np.float64)
     in_colour = images.ndim == 4 and images.shape[1] == 3
@@ -62,11 +65,11 @@ def plot_images(
         if i >= n:
             continue
         if in_colour:
-            axes.imshow(_as_colours(images[i]), interpolation="nearest")
+            axes.imshow(_as_colours(images[i], span), interpolation="nearest")
         else:
             scale = most if shared else float(np.abs(images[i]).max()) or 1.0
             shown = axes.imshow(images[i], cmap="RdBu_r", vmin=-scale, vmax=scale)
-        axes.set_title(plain(names[i], 18), fontsize=8, loc="center", fontweight="normal", pad=2.0)
+        axes.set_title(plain(names[i], 24), fontsize=8, loc="center", fontweight="normal", pad=2.0)
     if shown is not None and (shared or n == 1):
         bar = figure.colorbar(shown, ax=grid, shrink=0.7)
         bar.set_label(plain(value))
@@ -101,8 +104,11 @@ def plot_components(values: Floats, names: Sequence[str] | None = None, *, title
     return figure
 
 
-def _as_colours(image: Floats) -> Floats:
+def _as_colours(image: Floats, span: tuple[float, float] | None) -> Floats:
     """Return (channels, height, width) as (height, width, channels) in [0, 1]."""
+    if span is not None:
+        low, high = span
+        return np.moveaxis(np.clip((image - low) / (high - low), 0.0, 1.0), 0, -1)
     middle, spread = image.mean(), image.std() or 1.0
     stretched = np.clip(0.5 + (image - middle) / (6.0 * spread), 0.0, 1.0)
     return np.moveaxis(stretched, 0, -1)

@@ -178,6 +178,9 @@ def test_the_gallery_prints_a_table_and_gives_json() -> None:
     assert list(theory.activations("relu", measure_cost=False)) == ["relu"]
     with pytest.raises(SpecError, match="activations: expected each name to be one of identity"):
         theory.activations(["relu", "swish"])
+    for nothing in ([], 3):
+        with pytest.raises(SpecError, match="activations: expected names of activations, got"):
+            theory.activations(nothing)
 
 
 def test_a_module_of_the_name_of_a_public_function_does_not_replace_it() -> None:

@@ -72,6 +72,18 @@ def test_sigmoids_ten_deep_with_small_weights_fade() -> None:
     assert "instead of sigmoid, whose slope is at most 1/4" in text
 
 
+def test_tiny_weights_are_all_that_is_blamed() -> None:
+    sick = net(1, activation="tanh")
+    sick.theta = 1e-4 * sick.theta
+    (verdict,) = theory.diagnose(sick, X).verdicts
+    assert verdict.kind == "vanishing_signal"
+    assert re.fullmatch(r"Draw larger weights \(these are .* the usual size\)\.", verdict.advice)
+    sick.theta = 0 * sick.theta
+    found = theory.diagnose(sick, X)
+    assert kinds(found) == ["copies", "vanishing_signal"]
+    assert found.verdicts[1].advice == "Draw larger weights (these are 0)."
+
+
 def test_relus_with_large_weights_explode() -> None:
     sick = net(4)
     sick.theta = 10 * sick.theta

@@ -194,6 +194,9 @@ def test_results_print_and_are_json(quadrants: Any) -> None:
     lines = str(features).splitlines()
     assert lines[0] == "features of 50 rows of 2 classes"
     assert lines[3].split()[:3] == ["0", "input", "2"]
+    with pytest.raises(IndexError, match="a layer from 0, the input, to 2, got 3"):
+        features[3]
+    assert [f.layer for f in features[1:]] == [1, 2]
     assert repr(features[1]) == "LayerFeatures(layer 1, tanh, 16 features)"
 
 

@@ -139,6 +139,11 @@ def test_boundaries_are_json_and_print() -> None:
         ({"columns": (0, 1, 2)}, SpecError, "one or two different ones"),
         ({"columns": "umap"}, SpecError, "expected columns 'pca', or indices, got 'umap'"),
         ({"output": 1}, SpecError, "expected output from 0 to 0, got 1"),
+        (
+            {"model": lambda rows: rows, "output": 4},
+            SpecError,
+            "expected output from 0 to 3, got 4",
+        ),
         ({"names": ["a"]}, ShapeError, "expected 4 names, one a column, got 1"),
         ({"names": "abcd"}, ShapeError, "expected 4 names"),
         ({"resolution": 1}, SpecError, "resolution to be a whole number"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamina.core.checks import check_choice
+from lamina.core.errors import SpecError
 from lamina.core.functions import ACTIVATIONS
 from lamina.theory import activation_cost
 from lamina.theory.activation_cost import Cost
@@ -187,11 +188,20 @@ def activations(
     if names is None:
         chosen = list(ACTIVATIONS)
     else:
-        given = [names] if isinstance(names, str) else list(names)
+        given = [names] if isinstance(names, str) else list(names) if _several(names) else []
+        if not given:
+            raise SpecError(
+                f"activations: expected names of activations, got {names!r}. Pass for example "
+                "'relu', or None for all."
+            )
         chosen = [check_choice(n, ACTIVATIONS, "each name", "activations") for n in given]
     costs = activation_cost.measure(chosen) if measure_cost else {}
     known = {facts.name: facts for facts in FACTS}
     return ActivationGallery(ActivationEntry(known[name], costs.get(name)) for name in chosen)
+
+
+def _several(names: object) -> bool:
+    return isinstance(names, Iterable)
 
 
 # --- words ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.bridges.sklearn import as_network
-from lamina.core.checks import as_matrix, check_count
+from lamina.core.checks import as_matrix, check_count, resolve_rng
 from lamina.core.errors import ShapeError
 from lamina.core.functions import Float64
 from lamina.core.network import Network
@@ -110,6 +110,10 @@ class LearnedFeatures(Sequence[LayerFeatures]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[LayerFeatures]: ...
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int) and not -len(self) <= index < len(self):
+            raise IndexError(
+                f"{_WHERE}: expected a layer from 0, the input, to {len(self) - 1}, got {index}."
+            )
         return self._layers[index]
 
     def __len__(self) -> int:
@@ -235,7 +239,7 @@ def learned_features(
     rows = as_matrix(x, "x", _WHERE, network.spec.d_in, network.spec.dtype, min_rows=2)
     target = None if y is None else _as_y(y, len(rows))
     most = check_count(n_rows, "n_rows", _WHERE, 2)
-    seed = int(np.random.default_rng(rng).integers(2**32))
+    seed = int(resolve_rng(rng).integers(2**32))
     if len(rows) > most:
         kept = np.sort(np.random.default_rng(seed).permutation(len(rows))[:most])
         rows, target = rows[kept], None if target is None else target[kept]

@@ -112,6 +112,8 @@ def _column(
                 f"got an array of {said.dtype} of shape {said.shape}. Wrap it in a function."
             )
         said = said.reshape(len(x), -1)
+        if output is not None and not 0 <= output < said.shape[1]:
+            raise SpecError(_bad_output(where, f"from 0 to {said.shape[1] - 1}", output))
         return said[:, 0 if output is None else output].astype(np.float64)
 
     if d_out is None:

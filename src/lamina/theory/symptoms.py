@@ -21,6 +21,7 @@ MANY: Final = 0.25  # of a layer's units dead or saturated; 1 in 10 dies in any 
 MOST: Final = 0.5  # of a layer's units on one side of their kink
 FADED: Final = 1e-2  # from one end of the hidden layers to the other
 GROWN: Final = 1e2
+TINY: Final = 0.1  # weights over their usual size, below which that is what is wrong
 WORST_CONDITION: Final = 1e6  # a square matrix of 256 normal weights exceeds it once in 2,000
 WIDE: Final = 100.0  # widest column of x over the narrowest
 OFF_CENTRE: Final = 10.0  # |mean| of a column in its standard deviations
@@ -269,7 +270,10 @@ def _against_fading(net: Network, hidden: Sequence[LayerSignals]) -> str:
     advice = []
     scale = _mean_scale(hidden)
     if scale < 0.5:
-        advice.append(f"draw larger weights (these are {scale:.3g} times the usual size)")
+        size = f"{scale:.3g} times the usual size" if scale > 1e-30 else "0"
+        advice.append(f"draw larger weights (these are {size})")
+    if scale < TINY:
+        return _sentence(advice)  # whatever the activation, nothing else would help
     squashing = sorted({layer.activation for layer in hidden} & {"sigmoid", "tanh", "softplus"})
     if "sigmoid" in squashing:
         advice.append("use tanh, relu or gelu instead of sigmoid, whose slope is at most 1/4")
@@ -277,9 +281,12 @@ def _against_fading(net: Network, hidden: Sequence[LayerSignals]) -> str:
         advice.append("draw smaller weights: units are saturated")
     elif "tanh" in squashing:
         advice.append("use relu or gelu instead of tanh")
-    if not net.spec.residual:
+    if len(hidden) > 1 and not net.spec.residual:
         advice.append("pass residual=True with equal widths")
-    advice.append("use fewer layers")
+    if len(hidden) > 2:
+        advice.append("use fewer layers")
+    if not advice:
+        advice.append("draw the weights anew")
     return _sentence(advice)
 
 

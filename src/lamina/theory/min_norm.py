@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from lamina.theory.exact import solve, to_integers
 
+_PLACES = 256  # binary places of the rounded search
+_WORTH = 1 << 60  # a step of it must lower the squared length by one part in so many
 Floats = NDArray[np.float64]
 Corner = tuple[int, ...]
 """What names a corner: (i,) of one point set, (i, j) of differences x⁺ᵢ - x⁻ⱼ."""
@@ -77,6 +79,10 @@ def nearest_exact(
 ) -> Nearest:
     """Return the nearest point in Fractions; it always ends.
 
+    A first search rounds to 256 binary places, which is many times faster than fractions whose
+    digits are a determinant's; a second one, exact, starts from what that found and is mostly done
+    at once.
+
     Parameters
     ----------
     lowest : function of a direction, d integers
@@ -86,43 +92,87 @@ def nearest_exact(
     start : Nearest, optional
         A good guess, such as `nearest_float` gives.
     """
-    names, weights = _start(start, lowest, d)
-    points = [coordinates(name) for name in names]
-    if len(names) > 1 and _affine(points) is None:  # the guess has more corners than dimensions
-        names, weights, points = names[:1], [Fraction(1)], points[:1]
-    fresh = len(names) == 1
-    while True:
-        if fresh:
-            x = _mix(weights, points)
-            direction = to_integers(x)
-            name, corner = lowest(direction)
-            along = sum(a * b for a, b in zip(x, corner, strict=True))
-            if along >= sum(a * a for a in x):
-                return Nearest(tuple(names), tuple(weights), tuple(x))
-            names, points, weights = [*names, name], [*points, corner], [*weights, Fraction(0)]
-        fresh = True
-        while True:
-            wanted = _affine(points)
-            if wanted is None:
-                raise AssertionError("corners of a Wolfe step are affinely independent")
-            if min(wanted) > 0:
-                weights = wanted
-                break
-            step = min(w / (w - v) for w, v in zip(weights, wanted, strict=True) if v <= 0)
-            weights = [w + step * (v - w) for w, v in zip(weights, wanted, strict=True)]
-            names = [n for n, w in zip(names, weights, strict=True) if w > 0]
-            points = [p for p, w in zip(points, weights, strict=True) if w > 0]
-            weights = [w for w in weights if w > 0]
-
-
-def _start(
-    guess: Nearest | None, lowest: Callable[[Sequence[int]], tuple[Corner, Sequence[int]]], d: int
-) -> tuple[list[Corner], list[Fraction]]:
-    if guess is None or not guess.corners:
-        return [lowest([0] * d)[0]], [Fraction(1)]
-    weights = [Fraction(w) for w in guess.weights]
+    if start is None or not start.corners:
+        start = Nearest((lowest([0] * d)[0],), (1,), ())
+    weights = [Fraction(w) for w in start.weights]
     total = sum(weights)
-    return list(guess.corners), [w / total for w in weights]
+    search = _Search(lowest, list(start.corners), [w / total for w in weights], coordinates)
+    search.run(_affine_rounded, most_steps=50 * (d + 10))
+    while not search.run(_affine):  # the corners depend on each other: begin again from one
+        search = _Search(lowest, search.names[:1], [Fraction(1)], coordinates)
+    x = _mix(search.weights, search.points)
+    return Nearest(tuple(search.names), tuple(search.weights), tuple(x))
+
+
+class _Search:
+    """Wolfe's method: corners whose mix is the nearest point of their own hull, one step at a time.
+
+    Each step adds the corner that is furthest towards the origin and drops those of weight zero.
+    """
+
+    def __init__(
+        self,
+        lowest: Callable[[Sequence[int]], tuple[Corner, Sequence[int]]],
+        names: list[Corner],
+        weights: list[Fraction],
+        coordinates: Callable[[Corner], Sequence[int]],
+    ) -> None:
+        self.lowest = lowest
+        self.names, self.weights = names, weights
+        self.points = [coordinates(name) for name in names]
+
+    def run(
+        self,
+        affine: Callable[[Sequence[Sequence[int]]], list[Fraction] | None],
+        most_steps: int | None = None,
+    ) -> bool:
+        """Search until no corner is nearer; False if the corners are affinely dependent.
+
+        With ``most_steps`` the weights are rounded: a step that gains next to nothing is the last.
+        """
+        if not self._shrink(affine):
+            return False
+        steps, last = 0, None
+        while most_steps is None or steps < most_steps:
+            steps += 1
+            x = _mix(self.weights, self.points)
+            name, corner = self.lowest(to_integers(x))
+            gain = sum(a * (a - b) for a, b in zip(x, corner, strict=True))
+            if gain <= 0 or (most_steps is not None and name in self.names):
+                return True
+            squared = sum((a * a for a in x), Fraction(0))
+            if (
+                most_steps is not None
+                and last is not None
+                and squared * _WORTH > last * (_WORTH - 1)
+            ):
+                return True
+            last = squared
+            kept = list(self.names), list(self.points), list(self.weights)
+            self.names.append(name)
+            self.points.append(corner)
+            self.weights.append(Fraction(0))
+            if not self._shrink(affine):
+                self.names, self.points, self.weights = kept
+                return False
+        return True
+
+    def _shrink(self, affine: Callable[[Sequence[Sequence[int]]], list[Fraction] | None]) -> bool:
+        """Move to the nearest point of the corners' hull, dropping corners on the way."""
+        while True:
+            wanted = affine(self.points)
+            if wanted is None:
+                return False
+            if min(wanted) > 0:
+                self.weights = wanted
+                return True
+            pairs = list(zip(self.weights, wanted, strict=True))
+            step = min(w / (w - v) if w else w for w, v in pairs if v <= 0)
+            moved = [w + step * (v - w) for w, v in pairs]
+            kept = [i for i, w in enumerate(moved) if w > 0]
+            self.names = [self.names[i] for i in kept]
+            self.points = [self.points[i] for i in kept]
+            self.weights = [moved[i] for i in kept]
 
 
 def _mix(weights: Sequence[Fraction], points: Sequence[Sequence[int]]) -> list[Fraction]:
@@ -147,3 +197,25 @@ def _affine(points: Sequence[Sequence[int]]) -> list[Fraction] | None:
     sides = table[1:] - table[0]
     rest = solve((sides @ sides.T).tolist(), (-(sides @ table[0])).tolist())
     return None if rest is None else [1 - sum(rest, Fraction(0)), *rest]
+
+
+def _affine_rounded(points: Sequence[Sequence[int]]) -> list[Fraction] | None:
+    """Do as `_affine`, to _PLACES binary places; None where the points are too nearly dependent."""
+    if len(points) == 1:
+        return [Fraction(1)]
+    table = np.array([list(p) for p in points], dtype=object)
+    sides = table[1:] - table[0]
+    system = np.concatenate([sides @ sides.T, -(sides @ table[0])[:, np.newaxis]], axis=1)
+    system = system << _PLACES  # (k, k + 1), symmetric and positive definite: no pivoting
+    size = len(sides)
+    for k in range(size):
+        if system[k, k] <= 0:
+            return None
+        factors = (system[k + 1 :, k] << _PLACES) // system[k, k]
+        system[k + 1 :, k:] -= np.multiply.outer(factors, system[k, k:]) >> _PLACES
+    rest = np.zeros(size, dtype=object)
+    for k in reversed(range(size)):
+        known = (system[k, k + 1 : size] @ rest[k + 1 :]) >> _PLACES if k + 1 < size else 0
+        rest[k] = ((system[k, -1] - known) << _PLACES) // system[k, k]
+    one = 1 << _PLACES
+    return [Fraction(int(a), one) for a in (one - rest.sum(), *rest)]

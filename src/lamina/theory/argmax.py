@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from lamina.theory.exact import ExactVector, Points, fraction, to_integers
 from lamina.theory.linear_program import positive_direction
+from lamina.theory.linear_separability import common_point
 from lamina.theory.min_norm import Corner, Nearest, nearest_float
 
 
@@ -94,6 +96,9 @@ def decide_argmax(
             found = _rounded(points, layer / scale, bits)
             if _right(points, codes, found):
                 return _layer(points, codes, classes, found)
+    known = _mixed_pair(points, codes, k)
+    if known is not None:
+        return ArgmaxSeparability(classes, points, codes, mix=known)
     pairs = [(i, c) for i in range(points.n) for c in range(k) if c != codes[i]]
     rows = np.zeros((len(pairs), (k - 1) * width), dtype=object)
     for r, (i, c) in enumerate(pairs):
@@ -108,6 +113,23 @@ def decide_argmax(
         return ArgmaxSeparability(classes, points, codes, mix=by_pair)
     whole = np.array([*(v or []), *[0] * width], dtype=object).reshape(k, width)
     return _layer(points, codes, classes, whole)
+
+
+def _mixed_pair(
+    points: Points, codes: NDArray[np.int64], k: int
+) -> dict[tuple[int, int], Fraction] | None:
+    """Return the proof by two classes whose hulls meet, if there are two: a far smaller search.
+
+    Then row i of class a against b, and row j of b against a, with the weights of the common point,
+    mix to (e_a - e_b) ⊗ (point - point, 1 - 1) = 0.
+    """
+    for a, b in combinations(range(k), 2):
+        rows = np.flatnonzero((codes == a) | (codes == b))
+        weights = common_point(points.take(rows), codes[rows] == b)
+        if weights is not None:
+            found = ((int(rows[i]), weight) for i, weight in weights.items())
+            return {(i, a if codes[i] == b else b): weight for i, weight in found}
+    return None
 
 
 def _guess(points: Points, codes: NDArray[np.int64], k: int) -> Nearest:

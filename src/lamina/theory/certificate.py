@@ -161,7 +161,7 @@ def _sides(r: Separability, weights: Sequence[Fraction], bias: Fraction) -> Iter
     for row, positive in zip(r.points.values, r.positive, strict=True):
         value = bias
         for w, a in zip(weights, row, strict=True):
-            if w:
+            if w and a:
                 value += w * fraction(a)
         yield value if positive else -value
 
@@ -193,6 +193,6 @@ def _ends(
         for i, w in zip(rows, mix, strict=True):
             if w:
                 row = r.points.values[i]
-                total = [t + w * fraction(a) for t, a in zip(total, row, strict=True)]
+                total = [t + w * fraction(a) if a else t for t, a in zip(total, row, strict=True)]
         ends.append(total)
     return ends[0], ends[1]

@@ -21,6 +21,7 @@ from lamina.theory.hyperplane import (
 )
 from lamina.theory.labels import as_labels
 from lamina.theory.linear_program import in_cone, positive_direction
+from lamina.theory.min_norm import Nearest
 
 
 def separability(x: object, y: object, *, max_margin: bool = False) -> Separability:
@@ -96,18 +97,33 @@ def decide(
 ) -> Separability:
     """Do the work of `separability` on checked points."""
     guess = nearest_in_floats(points, positive)
-    plane = short_plane(points, positive, guess.point)
+    plane, weights = _decide(points, positive, guess)
+    if weights is not None:
+        return _not_separable(points, positive, classes, weights)
     if plane is None:
-        rows = signed_rows(points, positive)
-        v, weights = positive_direction(rows, sorted({i for pair in guess.corners for i in pair}))
-        if weights is not None:
-            return _not_separable(points, positive, classes, rows, weights)
-        w, _ = plane_of_integers(points, v or [])
-        plane = short_plane(points, positive, w)
-        if plane is None:
-            raise AssertionError("the plane that the linear program found does not separate")
+        raise AssertionError("the plane that the linear program found does not separate")
     best = maximum_margin(points, positive, guess) if max_margin else None
     return _separable(points, positive, classes, plane, best)
+
+
+def common_point(points: Points, positive: NDArray[np.bool_]) -> dict[int, Fraction] | None:
+    """Return weights of rows, half of them of each class, that mix to one point; None if apart."""
+    return _decide(points, positive, nearest_in_floats(points, positive))[1]
+
+
+def _decide(
+    points: Points, positive: NDArray[np.bool_], guess: Nearest
+) -> tuple[Plane | None, dict[int, Fraction] | None]:
+    """Return a plane, or weights of rows, half of them of each class, that mix to one point."""
+    plane = short_plane(points, positive, guess.point)
+    if plane is not None:
+        return plane, None
+    rows = signed_rows(points, positive)
+    v, weights = positive_direction(rows, sorted({i for pair in guess.corners for i in pair}))
+    if v is None:
+        return None, weights
+    w, _ = plane_of_integers(points, v)
+    return short_plane(points, positive, w), None
 
 
 def signed_rows(points: Points, positive: NDArray[np.bool_]) -> Integers:
@@ -160,7 +176,6 @@ def _not_separable(
     points: Points,
     positive: NDArray[np.bool_],
     classes: tuple[Any, Any],
-    rows: Integers,
     weights: dict[int, Fraction],
 ) -> Separability:
     up, down = np.flatnonzero(positive).tolist(), np.flatnonzero(~positive).tolist()
@@ -170,6 +185,7 @@ def _not_separable(
         if i in mixed:
             values = zip(point, points.values[i], strict=True)
             point = [a + mixed[i] * fraction(value) for a, value in values]
+    rows = signed_rows(points, positive)
     v, extra = in_cone(rows, [-sum(column) for column in rows.T.tolist()])
     found: dict[str, Any] = {}
     if extra is None:

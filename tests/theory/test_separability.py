@@ -14,8 +14,6 @@ from sklearn.svm import SVC
 from tests.theory.point_sets import KNOWN, point_set
 
 from lamina import DataError, ShapeError, SpecError, theory
-from lamina.theory.exact import as_points, root, solve
-from lamina.theory.linear_program import in_cone, positive_direction
 
 CORNERS = [[0, 0], [0, 1], [1, 0], [1, 1]]
 HALF = Fraction(1, 2)
@@ -216,51 +214,6 @@ def test_five_thousand_rows_of_twenty_columns_are_decided(case: str) -> None:
         assert ((x @ r.weights + r.bias > 0) == y).all() or case == "barely"
 
 
-def test_the_two_alternatives_of_the_linear_programs() -> None:
-    rng = np.random.default_rng(3)
-    answers = set()
-    for _ in range(200):
-        rows = rng.integers(-3, 4, (int(rng.integers(1, 12)), 3)).astype(object)
-        v, weights = positive_direction(rows, [int(rng.integers(len(rows)))])
-        answers.add(v is None)
-        if v is not None:
-            assert all(a > 0 for a in rows @ np.array(v, dtype=object))
-        else:
-            assert sum(weights.values()) == 1
-            assert len(weights) <= 4
-            assert min(weights.values()) > 0
-            assert not any(sum(w * rows[i] for i, w in weights.items()))
-        target = rng.integers(-3, 4, 3).tolist()
-        v, weights = in_cone(rows, target)
-        if v is not None:
-            assert all(a >= 0 for a in rows @ np.array(v, dtype=object))
-            assert np.dot(target, v) < 0
-        else:
-            assert min(weights.values(), default=1) >= 0
-            assert (
-                list(sum((w * rows[i] for i, w in weights.items()), np.zeros(3, object))) == target
-            )
-    assert answers == {True, False}
-
-
-def test_bareiss_solves_exactly_and_knows_singular_systems() -> None:
-    hilbert = [[Fraction(1, i + j + 1) for j in range(9)] for i in range(9)]
-    common = 12252240 * 17 * 19
-    whole = [[int(v * common) for v in row] for row in hilbert]
-    x = [Fraction(k - 4, 7) for k in range(9)]
-    right = [7 * sum(a * b for a, b in zip(row, x, strict=True)) for row in whole]
-    assert solve(whole, [int(v) for v in right]) == [7 * v for v in x]
-    assert solve([[0, 1], [1, 0]], [2, 3]) == [3, 2]
-    assert solve([[1, 2], [2, 4]], [1, 2]) is None
-
-
-def test_roots_beyond_float64() -> None:
-    assert root(Fraction(2)) == 2**0.5
-    assert root(Fraction(1, 10**500)) == pytest.approx(1e-250)
-    assert root(Fraction(10**1000)) == np.inf
-    assert root(Fraction(10**500)) == pytest.approx(1e250)
-
-
 # --- several classes ------------------------------------------------------------------------------
 
 
@@ -307,6 +260,35 @@ def test_a_softmax_layer_exists_exactly_where_a_linear_program_finds_one(seed: i
         assert not replace(r, exact_biases=forged).verify()
 
 
+def test_a_pinwheel_is_separable_in_pairs_but_not_by_a_softmax_layer() -> None:
+    # Three arms, each turning by more than 120 degrees: a symmetric layer has sectors of 120
+    x = [[100, 0], [-32, 38], [-50, 87], [-17, -47], [-50, -87], [49, 9]]
+    y = [0, 0, 1, 1, 2, 2]
+    pairs = theory.separability_by_class(x, y, "pairs")
+    assert pairs.separable
+    layer = theory.separability_by_class(x, y, "argmax")
+    assert not layer.separable
+    assert len({i for i, _ in layer.results[None].mix}) > 4  # no two classes prove it
+    assert layer.verify()
+
+
+@pytest.mark.parametrize("d", [24, 60])
+def test_many_columns_are_decided_from_a_guessed_support(d: int) -> None:
+    rng = np.random.default_rng(d)
+    x, y = rng.normal(size=(6 * d, d)), rng.integers(0, 2, 6 * d)
+    r = theory.separability(x, y)
+    assert r.kind == "none"
+    assert len(r.support) == d + 2
+    assert r.verify()
+    x[:, 0] = np.abs(x[:, 0])
+    x[y == 0, 0] = 0.0  # now the plane x[0] = 0 touches every row of class 0
+    x[0], x[-1] = 0.0, 0.0
+    y[0], y[-1] = 0, 1
+    r = theory.separability(x, y)
+    assert r.kind == "weak"
+    assert r.verify()
+
+
 def test_on_iris_only_setosa_is_apart() -> None:
     from sklearn.datasets import load_iris
 
@@ -351,13 +333,3 @@ def test_bad_input_gets_one_sentence(x: object, y: object, kind: type, said: str
 def test_an_unknown_way_to_ask_several_classes() -> None:
     with pytest.raises(SpecError, match="how to be one of pairs, rest, argmax"):
         theory.separability_by_class([[0], [1]], [0, 1], "triples")
-
-
-def test_integers_and_their_floats_are_the_same_points() -> None:
-    whole = np.random.default_rng(0).integers(-(2**40), 2**40, (30, 3))
-    a, b = as_points(whole, "x", "test"), as_points(whole / 2**20, "x", "test")
-    for i in range(30):
-        assert [v * 2**20 for v in b.row(i)] == a.row(i) == whole[i].tolist()
-        for points in (a, b):
-            rebuilt = zip(points.integers[i], points.shift, points.scale, strict=True)
-            assert [Fraction(int(v) + m, s) for v, m, s in rebuilt] == points.row(i)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lamina.core.errors import DataError, ShapeError
 from lamina.theory.certificate import Separability
+from lamina.theory.direct import mix_to_target, mix_to_zero
 from lamina.theory.exact import ExactVector, Integers, Points, as_points, fraction
 from lamina.theory.hyperplane import (
     MaximumMargin,
@@ -22,6 +23,8 @@ from lamina.theory.hyperplane import (
 from lamina.theory.labels import as_labels
 from lamina.theory.linear_program import in_cone, positive_direction
 from lamina.theory.min_norm import Nearest
+
+_MANY = 24  # columns from which solving on a guessed support beats the simplex method
 
 
 def separability(x: object, y: object, *, max_margin: bool = False) -> Separability:
@@ -119,6 +122,13 @@ def _decide(
     if plane is not None:
         return plane, None
     rows = signed_rows(points, positive)
+    if points.d >= _MANY:
+        shares: dict[int, float] = {}
+        for pair, share in zip(guess.corners, guess.weights, strict=True):
+            shares |= {i: shares.get(i, 0.0) + share for i in pair}
+        direct = mix_to_zero(rows, _signed_floats(points, positive), shares)
+        if direct is not None:
+            return None, direct
     v, weights = positive_direction(rows, sorted({i for pair in guess.corners for i in pair}))
     if v is None:
         return None, weights
@@ -130,6 +140,12 @@ def signed_rows(points: Points, positive: NDArray[np.bool_]) -> Integers:
     """Return s·(x, 1) of each row, s = ±1 its class: a plane separates if all products are > 0."""
     ones = np.ones((points.n, 1), dtype=object)
     rows: Integers = np.concatenate([points.integers, ones], axis=1)  # (n, d + 1)
+    rows[~positive] *= -1
+    return rows
+
+
+def _signed_floats(points: Points, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    rows = np.concatenate([points.approximate, np.ones((points.n, 1))], axis=1)
     rows[~positive] *= -1
     return rows
 
@@ -186,7 +202,13 @@ def _not_separable(
             values = zip(point, points.values[i], strict=True)
             point = [a + mixed[i] * fraction(value) for a, value in values]
     rows = signed_rows(points, positive)
-    v, extra = in_cone(rows, [-sum(column) for column in rows.T.tolist()])
+    target = [-sum(column) for column in rows.T.tolist()]
+    v, extra = None, None
+    if points.d >= _MANY:
+        floats = _signed_floats(points, positive)
+        extra = mix_to_target(rows, floats, target, -floats.sum(axis=0))
+    if extra is None:
+        v, extra = in_cone(rows, target)
     found: dict[str, Any] = {}
     if extra is None:
         w, b = plane_of_integers(points, v or [])

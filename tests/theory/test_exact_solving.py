@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from lamina.theory.direct import mix_to_target, mix_to_zero
+from lamina.theory.direct import in_cone_of_many, mix_to_zero
 from lamina.theory.exact import as_points, root, solve, to_integers
 from lamina.theory.linear_program import in_cone, positive_direction
 from lamina.theory.min_norm import nearest_exact, nearest_float
@@ -100,8 +100,8 @@ def test_certificates_on_a_guessed_support_are_exact_or_none() -> None:
     rows = rng.integers(-20, 21, (60, 6)).astype(object)
     floats = rows.astype(float) / 20
     target = (-rows.sum(axis=0)).tolist()
-    extra = mix_to_target(rows, floats, target, -floats.sum(axis=0))
-    assert extra is not None
+    v, extra = in_cone_of_many(rows, floats, target, -floats.sum(axis=0))
+    assert v is None
     assert len(extra) <= 6
     assert min(extra.values()) > 0
     assert list(sum((w * rows[i] for i, w in extra.items()), np.zeros(6, object))) == target
@@ -116,7 +116,19 @@ def test_certificates_on_a_guessed_support_are_exact_or_none() -> None:
     rows[:, 0] = np.abs(rows[:, 0]) + 1  # now there is no such mix, whatever is guessed
     floats = rows.astype(float) / 20
     assert mix_to_zero(rows, floats, every) is None
-    assert mix_to_target(rows, floats, (-rows.sum(axis=0)).tolist(), -floats.sum(axis=0)) is None
+    target = (-rows.sum(axis=0)).tolist()
+    v, extra = in_cone_of_many(rows, floats, target, -floats.sum(axis=0))
+    assert extra is None
+    assert all(a >= 0 for a in rows @ np.array(v, dtype=object))
+    assert sum(a * b for a, b in zip(target, v, strict=True)) < 0
+    rows[:40, 0] = 0  # and now it is zero on a face of many rows
+    floats = rows.astype(float) / 20
+    target = (-rows.sum(axis=0)).tolist()
+    v, extra = in_cone_of_many(rows, floats, target, -floats.sum(axis=0))
+    assert extra is None
+    products = (rows @ np.array(v, dtype=object)).tolist()
+    assert set(products[:40]) == {0}
+    assert min(products[40:]) > 0
 
 
 @pytest.mark.parametrize("seed", range(8))

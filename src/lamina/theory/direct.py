@@ -12,8 +12,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.theory.exact import Integers
-from lamina.theory.padic import mix
+from lamina.theory.exact import Integers, to_integers
+from lamina.theory.padic import independent, mix, residues_of
 
 Floats = NDArray[np.float64]
 _SMALL = 1e-9  # below it a singular value or a weight is taken for 0
@@ -58,21 +58,54 @@ def mix_to_zero(
     return {i: w / total for i, w in exact if w}
 
 
-def mix_to_target(
+def in_cone_of_many(
     rows: Integers, floats: Floats, target: Sequence[int], target_floats: Floats
-) -> dict[int, Fraction] | None:
-    """Return weights, not negative, that mix some of the rows to a target; None if unsure."""
-    chosen = _active(floats, target_floats)
-    if not 0 < chosen.size <= rows.shape[1]:
+) -> tuple[list[int], None] | tuple[None, dict[int, Fraction]] | None:
+    """Answer as `linear_program.in_cone`; None if floats do not lead to an exact answer."""
+    chosen, rest = _active(floats, target_floats)
+    if 0 < chosen.size <= rows.shape[1]:
+        found = mix(rows[chosen], target)
+        if found is not None and min(found) >= 0:
+            return None, {int(i): w for i, w in zip(chosen, found, strict=True) if w}
+    v = _touching(rows, floats, -rest)
+    if v is None or sum(a * b for a, b in zip(target, v, strict=True)) >= 0:
         return None
-    found = mix(rows[chosen], target)
-    if found is None or min(found) < 0:
-        return None
-    return {int(i): w for i, w in zip(chosen, found, strict=True) if w}
+    return (v, None) if all(a >= 0 for a in rows @ np.array(v, dtype=object)) else None
 
 
-def _active(floats: Floats, target: Floats) -> NDArray[np.int64]:
-    """Return the rows that carry weight in the nearest mix to a target, weights ≥ 0.
+def _touching(rows: Integers, floats: Floats, direction: Floats) -> list[int] | None:
+    """Return the vector nearest to a direction, by and large, that is orthogonal to rows nearly so.
+
+    Its coordinates are those of the direction where the rows leave them free; the others solve the
+    equations that say so.
+    """
+    scale = np.abs(floats @ direction).max(initial=0.0)
+    if scale == 0:
+        return None
+    zero = rows[np.abs(floats @ direction) <= 1e-7 * scale]
+    # floats are rows with each column divided by its own number
+    largest = [max(map(abs, column)) or 1 for column in rows.T.tolist()]
+    units = [Fraction(u) or Fraction(1) for u in np.abs(floats).max(axis=0).tolist()]
+    short = direction * [float(u / top) for u, top in zip(units, largest, strict=True)]
+    if not np.abs(short).max() > 0:
+        return None
+    short = np.round(short / np.abs(short).max() * 2.0**53)
+    v = [Fraction(int(a)) for a in short.tolist()]
+    chosen, pivots = independent(residues_of(zero))
+    if pivots:
+        free = np.delete(np.arange(rows.shape[1]), pivots)
+        known = np.array([int(short[j]) for j in free], dtype=object)
+        right = -(zero[chosen][:, free] @ known) if free.size else []
+        solved = mix(zero[chosen][:, pivots].T, list(right)) if free.size else None
+        if solved is None:
+            return None
+        for j, value in zip(pivots, solved, strict=True):
+            v[j] = value
+    return to_integers(v)
+
+
+def _active(floats: Floats, target: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return the rows that carry weight in the nearest mix to a target, and what it lacks.
 
     References
     ----------
@@ -102,5 +135,5 @@ def _active(floats: Floats, target: Floats) -> NDArray[np.int64]:
             weights[active] = own
             active = [i for i, w in zip(active, own, strict=True) if w > 0]
             if not active:
-                return np.zeros(0, dtype=np.int64)
-    return np.array(active, dtype=np.int64)
+                break
+    return np.array(active, dtype=np.int64), target - weights @ rows

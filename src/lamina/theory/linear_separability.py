@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lamina.core.errors import DataError, ShapeError
 from lamina.theory.certificate import Separability
-from lamina.theory.direct import mix_to_target, mix_to_zero
+from lamina.theory.direct import in_cone_of_many, mix_to_zero
 from lamina.theory.exact import ExactVector, Integers, Points, as_points, fraction
 from lamina.theory.hyperplane import (
     MaximumMargin,
@@ -203,12 +203,11 @@ def _not_separable(
             point = [a + mixed[i] * fraction(value) for a, value in values]
     rows = signed_rows(points, positive)
     target = [-sum(column) for column in rows.T.tolist()]
-    v, extra = None, None
+    answer = None
     if points.d >= _MANY:
         floats = _signed_floats(points, positive)
-        extra = mix_to_target(rows, floats, target, -floats.sum(axis=0))
-    if extra is None:
-        v, extra = in_cone(rows, target)
+        answer = in_cone_of_many(rows, floats, target, -floats.sum(axis=0))
+    v, extra = answer or in_cone(rows, target)
     found: dict[str, Any] = {}
     if extra is None:
         w, b = plane_of_integers(points, v or [])

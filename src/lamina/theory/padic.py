@@ -43,11 +43,11 @@ def mix(rows: Integers, target: Sequence[int]) -> list[Fraction] | None:
     """
     k = rows.shape[0]
     system = rows.T  # (m, k)
-    residues: NDArray[np.int64] = (system % _PRIME).astype(np.int64)
-    chosen = _independent(residues)
-    inverse = None if chosen is None else _inverse(residues[chosen])
-    if chosen is None or inverse is None:
+    residues = residues_of(system)
+    chosen, pivots = independent(residues)
+    if len(pivots) < k:
         return None
+    inverse = _inverse(residues[chosen])
     square, right = system[chosen], np.array(target, dtype=object)[chosen]
     # Hadamard's bound on every determinant: numerators and denominators are no longer
     bits = sum(sum(a * a for a in row).bit_length() // 2 + 1 for row in square.tolist())
@@ -70,31 +70,36 @@ def mix(rows: Integers, target: Sequence[int]) -> list[Fraction] | None:
     return found if (system @ whole).tolist() == [common * t for t in target] else None
 
 
-def _independent(residues: NDArray[np.int64]) -> list[int] | None:
-    """Return k of the m rows that are independent modulo the prime; None if there are none."""
+def residues_of(matrix: Integers) -> NDArray[np.int64]:
+    """Return a matrix modulo the prime."""
+    result: NDArray[np.int64] = (matrix % _PRIME).astype(np.int64)
+    return result
+
+
+def independent(residues: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """Return as many independent rows and columns, modulo the prime, as there are."""
     table = residues.copy()
     free = np.arange(len(table))
-    chosen = []
+    rows, columns = [], []
     for j in range(table.shape[1]):
         found = np.flatnonzero(table[free, j])
         if not found.size:
-            return None
+            continue
         pivot = int(free[found[0]])
-        chosen.append(pivot)
+        rows.append(pivot)
+        columns.append(j)
         free = np.delete(free, found[0])
         factors = table[free, j] * pow(int(table[pivot, j]), -1, _PRIME) % _PRIME
         table[free] = (table[free] - factors[:, np.newaxis] * table[pivot] % _PRIME) % _PRIME
-    return chosen
+    return rows, columns
 
 
-def _inverse(square: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _inverse(square: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the inverse modulo the prime of a matrix that has one."""
     size = len(square)
     table = np.concatenate([square, np.eye(size, dtype=np.int64)], axis=1)
     for j in range(size):
-        found = np.flatnonzero(table[j:, j])
-        if not found.size:
-            return None
-        pivot = j + int(found[0])
+        pivot = j + int(np.flatnonzero(table[j:, j])[0])
         table[[j, pivot]] = table[[pivot, j]]
         table[j] = table[j] * pow(int(table[j, j]), -1, _PRIME) % _PRIME
         factors = table[:, j].copy()

@@ -95,6 +95,10 @@ def test_a_direction_between_the_means_separates_where_they_differ() -> None:
     assert r.verify()
     assert not replace(r, mean_a=r.mean_b).verify()
     assert not replace(r, orbit_a=r.orbit_a[:2]).verify()
+    two = theory.invariant_separability([1, 1, 0, 0], [1, 0, 1, 0])
+    assert two.verify()
+    assert not replace(two, orbit_a=two.orbit_a[[0, 2]]).verify()  # of the same mean, not closed
+    assert not replace(two, proof=r.proof).verify()  # of other points
 
 
 def test_autocorrelation_is_invariant_and_its_transform_the_power_spectrum() -> None:

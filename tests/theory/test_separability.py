@@ -165,6 +165,13 @@ def test_verify_refuses_every_forged_proof() -> None:
         {"nearest_negative_mix": type(mix)([Fraction(1), Fraction(0), Fraction(0)])},
     ):
         assert not replace(good, **forged).verify(), forged
+    turned = {
+        "exact_weights": type(weights)([-w for w in weights]),
+        "exact_bias": -good.exact_bias,
+        "margin_squared": Fraction(9, 8),  # of the row that is furthest on the wrong side
+        "nearest_positive_mix": None,
+    }
+    assert not replace(good, **turned).verify()
     xor = theory.separability(CORNERS, [0, 1, 1, 0])
     vector = type(xor.point)
     for forged in (
@@ -179,6 +186,12 @@ def test_verify_refuses_every_forged_proof() -> None:
     ):
         assert not replace(xor, **forged).verify(), forged
     weak = theory.separability([[0], [1], [1], [2]], [0, 0, 1, 1])
+    as_interior = {
+        "kind": "none",
+        "interior_positive_mix": weak.positive_mix,  # not all positive
+        "interior_negative_mix": weak.negative_mix,
+    }
+    assert not replace(weak, **as_interior).verify()
     assert not replace(weak, weak_bias=weak.weak_bias + 1).verify()
     assert not replace(weak, weak_weights=vector([Fraction(0)]), weak_bias=Fraction(0)).verify()
 

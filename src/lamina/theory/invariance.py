@@ -47,14 +47,21 @@ class InvariantSeparability:
 
     def verify(self) -> bool:
         """Check in fractions that the orbits are closed, and the proof of (in)separability."""
+        every: list[tuple[Fraction, ...]] = []
+        sides: list[bool] = []
         for images, mean in ((self.orbit_a, self.mean_a), (self.orbit_b, self.mean_b)):
             rows = [tuple(fraction(v) for v in row) for row in _exact_rows(images)]
+            every += rows
+            sides += [not sides] * len(rows)  # a is positive
             known = set(rows)
             if any(tuple(row[i] for i in p) not in known for row in rows for p in self.generators):
                 return False
             n = len(rows)
             if any(sum(c) != n * m for c, m in zip(zip(*rows, strict=True), mean, strict=True)):
                 return False
+        proved = [tuple(fraction(v) for v in row) for row in self.proof.points.values]
+        if proved != every or self.proof.positive.tolist() != sides:
+            return False
         return self.separable == (self.mean_a != self.mean_b) and self.proof.verify()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,15 @@ def test_translation_counts_pixels_and_trains_a_network() -> None:
 
 @pytest.mark.parametrize("verb", ["xor", "translation"])
 def test_the_classic_examples_take_under_two_seconds(verb: str) -> None:
-    def seconds() -> float:
-        start = time.perf_counter()
+    def seconds() -> float:  # of the processor: other tests may keep this one waiting
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-m", "lamina.cli", "prove", verb], check=True, capture_output=True
         )
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 2.0
+    assert min(seconds() for _ in range(2)) < 2.0
 
 
 def test_two_classes_apart() -> None:
@@ -204,6 +205,7 @@ def test_the_examples_have_pictures() -> None:
         ),
         (APART, ["--target", "y", "--plot", "t.gif"], "end in .png, .svg or .pdf, got 't.gif'"),
         (APART, ["--target", "y", "--plot", "no/t.png"], "no folder 'no'"),
+        ("a,y\n1,no\n1e400,yes\n", ["--target", "y", "--plot", "t.svg"], "that a float64 holds"),
         ("a,y\n1,no\n2,no\n", ["--target", "y"], "expected two classes or more in 'y', got 1"),
         ("a,y\n1,no\n,yes\n", ["--target", "y"], "got 1 in 1 complete rows"),
         ("a,y\ninf,no\n2,yes\n", ["--target", "y"], "finite numbers in column 'a', got 'inf'"),

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from lamina.cli.console import one_line
+from lamina.theory.exact import to_float
 
 MOST_TERMS = 12
 
@@ -23,11 +24,16 @@ def number(value: Fraction) -> str:
         return f"≈10^{len(exact.partition('/')[0]) - len(exact.partition('/')[2])}"
 
 
+def count(n: int, what: str) -> str:
+    """Return "1 row" or "2,000 rows"."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def label(value: object) -> str:
     """Return a class as text."""
     if not isinstance(value, Fraction):
         return one_line(str(value))
-    return str(value.numerator) if value.denominator == 1 else str(float(value))
+    return str(value.numerator) if value.denominator == 1 else str(to_float(value))
 
 
 def formula(weights: Sequence[Fraction], bias: Fraction, names: Sequence[str]) -> str:

@@ -81,9 +81,13 @@ def _draw_two(r: Any, names: list[str]) -> Figure:
     import numpy as np
 
     from lamina.cli.exact_text import label
+    from lamina.core.errors import DataError
     from lamina.plots.separability import plot_common_point, plot_distances, plot_line
+    from lamina.theory.exact import to_float
 
-    x = np.array([[float(v) for v in row] for row in r.points.values])
+    x = np.array([[to_float(v) for v in row] for row in r.points.values])
+    if not np.isfinite(x).all():
+        raise DataError("prove separable: expected numbers that a float64 holds for --plot.")
     classes = tuple(map(label, r.classes))
     if r.separable:
         if x.shape[1] == 2:

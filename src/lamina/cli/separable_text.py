@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lamina.cli.exact_text import exact_text, formula, label, number, vector
+from lamina.cli.exact_text import count, exact_text, formula, label, number, vector
 from lamina.cli.proof import Proof
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ MOST_LINES = 30
 def two_classes(r: Separability, table: ExactTable, target: str) -> Proof:
     """Return the proof of two classes."""
     low, high = (f"{target} = {label(c)}" for c in r.classes)
-    head = f"{len(table.y):,} rows, {len(table.names):,} columns, as exact numbers."
+    head = f"{count(len(table.y), 'row')}, {count(len(table.names), 'column')}, as exact numbers."
     if r.separable:
         claim = f"No hidden layer is needed: one linear unit tells {high} from {low} on every row."
         evidence, check = _hyperplane(r, table, low, high)
@@ -70,7 +70,7 @@ def many_classes(answers: Mapping[str, Any], table: ExactTable, target: str) -> 
         claim = f"A hidden layer, or other features, are needed: no linear layer gives all {k} "
         claim += f"classes of {target!r} on every row."
     lines = [
-        f"{len(table.y):,} rows, {len(table.names):,} columns, as exact numbers.",
+        f"{count(len(table.y), 'row')}, {count(len(table.names), 'column')}, as exact numbers.",
         f"all at once (softmax, argmax): {'separable' if argmax.separable else 'not separable'}",
         f"each against the rest: {_count(rest)} separable",
         *_answers([(label(c), r) for c, r in rest.results.items()]),
@@ -104,8 +104,8 @@ def _hyperplane(
     kind = "the largest there is" if r.support else "not the largest; --max-margin finds that"
     evidence = [
         f"f = {formula(r.exact_weights, r.exact_bias, table.names)}",
-        f"f > 0 on the {int(r.positive.sum()):,} rows of {high}, "
-        f"f < 0 on the {int((~r.positive).sum()):,} rows of {low}.",
+        f"f > 0 on {count(int(r.positive.sum()), 'row')} of {high}, "
+        f"f < 0 on {count(int((~r.positive).sum()), 'row')} of {low}.",
         f"distance of the nearest row from f = 0: {r.margin:.6g} ({kind})",
     ]
     if not r.float_separates:

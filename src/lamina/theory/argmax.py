@@ -48,7 +48,7 @@ class ArgmaxSeparability:
         """The layer's weights as floats (n_classes, d), or None."""
         if self.exact_weights is None:
             return None
-        return np.array([[float(a) for a in w] for w in self.exact_weights])
+        return np.array([np.asarray(w) for w in self.exact_weights])
 
     @property
     def biases(self) -> NDArray[np.float64] | None:
@@ -179,7 +179,9 @@ def _layer(
     classes: tuple[Any, ...],
     layer: NDArray[np.object_],
 ) -> ArgmaxSeparability:
-    planes = [points.plane_from_integers(v.tolist()) for v in layer]
+    whole = [points.plane_from_integers(v.tolist()) for v in layer]
+    top = max((abs(a) for w, _ in whole for a in w), default=Fraction(0)) or Fraction(1)
+    planes = [([a / top for a in w], b / top) for w, b in whole]
     return ArgmaxSeparability(
         classes,
         points,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.theory.exact import ExactVector, Points, fraction, root
+from lamina.theory.exact import ExactVector, Points, fraction, root, to_float
 
 Kind = Literal["strict", "weak", "none"]
 
@@ -87,7 +87,7 @@ class Separability:
     @property
     def bias(self) -> float | None:
         """The hyperplane's bias as a float, or None."""
-        return None if self.exact_bias is None else float(self.exact_bias)
+        return None if self.exact_bias is None else to_float(self.exact_bias)
 
     @property
     def margin(self) -> float | None:

@@ -47,7 +47,7 @@ class ExactVector(tuple[Fraction, ...]):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("ExactVector: an array of it is always a copy.")
-        return np.array([float(v) for v in self], dtype=np.float64 if dtype is None else dtype)
+        return np.array([to_float(v) for v in self], dtype=np.float64 if dtype is None else dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +160,14 @@ def as_points(x: object, name: str, where: str) -> Points:
 def fraction(value: Any) -> Fraction:
     """Return a number of Python or NumPy as the Fraction that it holds."""
     return value if isinstance(value, Fraction) else Fraction(*value.item().as_integer_ratio())
+
+
+def to_float(value: Fraction) -> float:
+    """Return the nearest float, infinity where the number is beyond all of them."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def root(value: Fraction) -> float:

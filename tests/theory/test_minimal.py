@@ -10,7 +10,7 @@ import pytest
 import lamina
 from lamina import theory
 from lamina.core.errors import DataError, SpecError
-from lamina.theory.minimal import threshold_functions
+from lamina.theory.fewest_units import threshold_functions
 from lamina.theory.read_back import formula
 from lamina.theory.truth_table import all_inputs, sum_of_products
 

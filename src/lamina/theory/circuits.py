@@ -18,7 +18,7 @@ from lamina.theory.circuit_layers import Layers, Unit, lay_out, make_network
 from lamina.theory.signals import Signal, Signals
 from lamina.theory.table_signals import table_signal
 from lamina.theory.threshold_function import is_table_text
-from lamina.theory.truth_table import Bits, all_inputs, as_table
+from lamina.theory.truth_table import Bits, as_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -279,7 +279,8 @@ def circuit(function: object, *, skips: bool = True, names: Sequence[str] | None
     -----
     Negation needs no unit. A part that is a threshold function becomes one unit; a ^ b is OR(a,
     b) - AND(a, b). Thresholds lie halfway between whole numbers, so that no sum is ever a tie and
-    float32 is exact. `minimal_circuit` proves how few hidden units are enough.
+    float32 is exact. A truth table of up to four variables takes the fewest units that one hidden
+    layer can have; a larger one becomes a sum of products. `minimal_circuit` proves how few hidden units are enough.
 
     References
     ----------
@@ -358,11 +359,6 @@ def circuit_of_table(table: Bits, names: Sequence[str], skips: bool = True) -> C
     return Circuit(
         names, outputs, lay_out(signals, results, skips), truth, f"truth table of {n} variables"
     )
-
-
-def truth_table(made: Circuit) -> Bits:
-    """Return what a circuit's network answers at all inputs, (2^n, outputs)."""
-    return np.asarray(made.network(all_inputs(len(made.names))) > 0.5)
 
 
 def _as_bits(v: npt.ArrayLike, n: int, where: str) -> npt.NDArray[np.uint8]:

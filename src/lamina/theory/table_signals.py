@@ -1,9 +1,11 @@
-"""A truth table as signals: one unit, a count of ones, or a sum of products."""
+"""A truth table as signals: one unit, few units, a count of ones, or a sum of products."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from lamina.theory.fewest_units import MOST_VARIABLES as MOST_SMALL
+from lamina.theory.fewest_units import fewest_units
 from lamina.theory.signals import Signal, Signals
 from lamina.theory.threshold_function import MOST_VARIABLES, find_threshold
 from lamina.theory.truth_table import Bits, sum_of_products, symmetric_values
@@ -17,6 +19,11 @@ def table_signal(signals: Signals, table: Bits) -> Signal:
         found = find_threshold(table)
         if found is not None:
             return signals.threshold(inputs, *found)
+    few = fewest_units(table) if n <= MOST_SMALL else None
+    if few is not None:
+        units = [table_signal(signals, hidden) for hidden in few.hidden]  # single units each
+        whole = signals.threshold(units, few.weights, few.threshold)
+        return whole.negated if few.negated else whole
     products = sum_of_products(table)
     other = sum_of_products(~table)
     fewest = min(len(products), len(other))

@@ -280,7 +280,8 @@ def circuit(function: object, *, skips: bool = True, names: Sequence[str] | None
     Negation needs no unit. A part that is a threshold function becomes one unit; a ^ b is OR(a,
     b) - AND(a, b). Thresholds lie halfway between whole numbers, so that no sum is ever a tie and
     float32 is exact. A truth table of up to four variables takes the fewest units that one hidden
-    layer can have; a larger one becomes a sum of products. `minimal_circuit` proves how few hidden units are enough.
+    layer can have, of which `minimal_circuit` gives the proof; a larger one becomes a sum of
+    products.
 
     References
     ----------

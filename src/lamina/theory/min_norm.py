@@ -98,8 +98,12 @@ def nearest_exact(
     total = sum(weights)
     search = _Search(lowest, list(start.corners), [w / total for w in weights], coordinates)
     search.run(_affine_rounded, most_steps=50 * (d + 10))
-    while not search.run(_affine):  # the corners depend on each other: begin again from one
-        search = _Search(lowest, search.names[:1], [Fraction(1)], coordinates)
+    while not search.run(_affine):  # corners that depend on each other: without the lightest
+        lightest = min(range(len(search.names)), key=search.weights.__getitem__)
+        names = [n for i, n in enumerate(search.names) if i != lightest]
+        weights = [w for i, w in enumerate(search.weights) if i != lightest]
+        total = sum(weights)
+        search = _Search(lowest, names, [w / total for w in weights], coordinates)
     x = _mix(search.weights, search.points)
     return Nearest(tuple(search.names), tuple(search.weights), tuple(x))
 
@@ -132,29 +136,26 @@ class _Search:
         """
         if not self._shrink(affine):
             return False
-        steps, last = 0, None
+        x = _mix(self.weights, self.points)
+        steps = 0
         while most_steps is None or steps < most_steps:
             steps += 1
-            x = _mix(self.weights, self.points)
             name, corner = self.lowest(to_integers(x))
             gain = sum(a * (a - b) for a, b in zip(x, corner, strict=True))
-            if gain <= 0 or (most_steps is not None and name in self.names):
+            if gain <= 0:
                 return True
-            squared = sum((a * a for a in x), Fraction(0))
-            if (
-                most_steps is not None
-                and last is not None
-                and squared * _WORTH > last * (_WORTH - 1)
-            ):
-                return True
-            last = squared
-            kept = list(self.names), list(self.points), list(self.weights)
+            before = x, list(self.names), list(self.points), list(self.weights)
             self.names.append(name)
             self.points.append(corner)
             self.weights.append(Fraction(0))
-            if not self._shrink(affine):
-                self.names, self.points, self.weights = kept
-                return False
+            found = self._shrink(affine)
+            x = _mix(self.weights, self.points)
+            if most_steps is None:
+                if not found:
+                    raise AssertionError("a corner that is nearer is independent of the others")
+            elif not found or _square(x) * _WORTH > _square(before[0]) * (_WORTH - 1):
+                x, self.names, self.points, self.weights = before
+                return True
         return True
 
     def _shrink(self, affine: Callable[[Sequence[Sequence[int]]], list[Fraction] | None]) -> bool:
@@ -173,6 +174,10 @@ class _Search:
             self.names = [self.names[i] for i in kept]
             self.points = [self.points[i] for i in kept]
             self.weights = [moved[i] for i in kept]
+
+
+def _square(x: Sequence[Fraction]) -> Fraction:
+    return sum((a * a for a in x), Fraction(0))
 
 
 def _mix(weights: Sequence[Fraction], points: Sequence[Sequence[int]]) -> list[Fraction]:

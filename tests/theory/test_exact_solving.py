@@ -195,25 +195,23 @@ def test_short_integers_of_a_rational_vector() -> None:
     assert to_integers([0, 0]) == [0, 0]
 
 
-def test_a_good_guess_leaves_the_exact_search_next_to_nothing_to_do() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        corners = rng.integers(-(2**40), 2**40, (300, 12))
-        corners[:, 0] = np.abs(corners[:, 0]) + 2**36
-        asked = []
+@pytest.mark.parametrize("seed", range(5))
+def test_a_good_guess_leaves_the_exact_search_next_to_nothing_to_do(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(-(2**40), 2**40, (300, 12))
+    corners[:, 0] = np.abs(corners[:, 0]) + 2**36
+    asked = []
 
-        def lowest(direction: object, corners: np.ndarray = corners) -> tuple[tuple[int], object]:
-            asked.append(direction)
-            i = int(np.argmin(corners.astype(object) @ np.array(direction, dtype=object)))
-            return (i,), corners[i].tolist()
+    def lowest(direction: object) -> tuple[tuple[int], object]:
+        asked.append(direction)
+        i = int(np.argmin(corners.astype(object) @ np.array(direction, dtype=object)))
+        return (i,), corners[i].tolist()
 
-        def lowest_float(
-            direction: np.ndarray, corners: np.ndarray = corners
-        ) -> tuple[tuple[int], np.ndarray]:
-            i = int(np.argmin(corners @ direction))
-            return (i,), corners[i] / 2.0**40
+    def lowest_float(direction: np.ndarray) -> tuple[tuple[int], np.ndarray]:
+        i = int(np.argmin(corners @ direction))
+        return (i,), corners[i] / 2.0**40
 
-        guess = nearest_float(lowest_float, 12)
-        found = nearest_exact(lowest, lambda c, corners=corners: corners[c[0]].tolist(), 12, guess)
-        assert len(asked) <= 4  # two a search, rounded and exact
-        assert len(found.corners) == len(guess.corners)
+    guess = nearest_float(lowest_float, 12)
+    found = nearest_exact(lowest, lambda c: corners[c[0]].tolist(), 12, guess)
+    assert len(asked) <= 4  # two a search, rounded and exact
+    assert len(found.corners) == len(guess.corners)

@@ -6,6 +6,8 @@ import pytest
 from lamina.core.errors import DataError, SpecError
 from lamina.theory import approximate
 from lamina.theory.evaluate import in_float64
+from lamina.theory.interval import Interval
+from lamina.theory.piecewise import bends, n_proved_bends, n_proved_steps, steps
 
 BUMP = "exp(-4*(x1**2 + x2**2))"
 ONE_D = [("abs(x)", (-1, 1)), ("sin(6*x)", (0, 1)), ("exp(x)", (0, 2)), ("sqrt(x)", (0, 1))]
@@ -67,6 +69,19 @@ def test_no_polygon_with_fewer_bends_comes_as_close():
     a = approximate("x**2", (0, 1), eps)
     fewest = int(np.ceil(np.sqrt(2 / (16 * eps)))) - 1
     assert fewest - 1 <= a.n_units_at_least <= a.n_units <= fewest + 2
+
+
+def test_only_bends_and_steps_that_hold_are_counted():
+    x = np.linspace(0, 1, 1001)
+    f = Interval.of(np.sin(6 * x))
+    found = bends(x, f.lo, 0.01)
+    assert n_proved_bends(x, f, found, 0.01) == len(found) > 5
+    assert n_proved_bends(x, f, found, 0.011) == 0  # each was taken as short as it can be
+    assert n_proved_bends(x, Interval.of(3 * x), found, 0.01) == 0
+    pairs = steps(f.lo, 0.01)
+    assert n_proved_steps(f, pairs, 0.01) == len(pairs) > 100
+    assert n_proved_steps(f, pairs, 0.02) == 0
+    assert n_proved_steps(Interval(f.lo - 1, f.hi + 1), pairs, 0.01) == 0
 
 
 def test_float32_is_certified_with_its_rounding():

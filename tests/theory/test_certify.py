@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import lamina
+from lamina import _native
 from lamina.core.errors import DataError, SpecError
 from lamina.theory import certify_error, parse_expression
 from lamina.theory.enclose import taylor_model
-from lamina.theory.evaluate import in_float64
+from lamina.theory.evaluate import exactly, in_float64
 from lamina.theory.line_bounds import LineBounds
-from lamina.theory.network_bounds import network_model
-from lamina.theory.taylor import Boxes
+from lamina.theory.network_bounds import _activated, network_model
+from lamina.theory.taylor import Boxes, Taylor
 
 ACTIVATIONS = ["identity", "step", "sigmoid", "tanh", "relu", "leaky_relu", "softplus", "gelu"]
 ACTIVATIONS += ["gelu_tanh", "silu", "selu", "mish", "sine", "squared_relu"]
@@ -228,3 +229,61 @@ def test_sums_by_place_hold_what_the_engine_computes(activation, dtype):
         close = 1e-11 if not single else 1e-3
         width = model.range.hi - model.range.lo
         assert (width <= (general.range.hi - general.range.lo) * (1 + 1e-9) + close).all()
+
+
+def test_at_a_point_only_rounding_is_left_and_all_of_it():
+    f = parse_expression("(x1 - x2/3)**3 * 7 - x1*x2 + 0.1 - 1/(x2 + 3)")
+    rng = np.random.default_rng(6)
+    x = rng.normal(0, 1, (300, 2))
+    model, _ = taylor_model(f, Boxes.between(x, x))
+    for i, row in enumerate(x.tolist()):
+        exact = exactly(f, [Fraction(v) for v in row])
+        c, e = Fraction(float(model.constant[i, 0])), Fraction(float(model.error[i, 0]))
+        assert abs(exact - c) <= e
+        assert Fraction(float(model.range.lo[i, 0])) <= exact
+        assert exact <= Fraction(float(model.range.hi[i, 0]))
+        assert e < 1e-10 * (1 + abs(exact))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_rounding_of_activations_is_enclosed(activation, dtype):
+    net = lamina.Network(1, (1,), 1, activation=activation, dtype=dtype, rng=0)
+    net.theta = [1.0, 0.0, 1.0, 0.0]  # net(x) is phi(x) as computed, and nothing else
+    x = np.random.default_rng(7).normal(0, 4, (2000, 1)).astype(dtype)
+    points = x.astype(np.float64)
+    model = _activated(Taylor.inputs(Boxes.between(points, points)), activation, dtype)
+    value = net(x)[:, 0].astype(np.float64)
+    assert (model.range.lo[:, 0] <= value).all()
+    assert (value <= model.range.hi[:, 0]).all()
+    width = (model.range.hi - model.range.lo)[:, 0]
+    if activation != "step":
+        assert (width <= 400 * np.finfo(dtype).eps * (1 + np.abs(value))).all()
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_the_sign_of_a_unit_next_to_its_knot_is_left_open(isa):
+    before = _native.isa()
+    _native.set_isa(isa)
+    try:
+        rng = np.random.default_rng(8)
+        net = lamina.Network(1, (200,), 1, activation="step", rng=0)
+        weight = rng.uniform(0.5, 5, (200, 1)).astype("f4")
+        net.weights[0], net.biases[0] = weight, rng.normal(0, 1, 200)
+        net.weights[1], net.biases[1] = rng.normal(0, 1, (1, 200)), [0.0]
+        knots = (-net.biases[0] / weight[:, 0]).astype("f4")
+        near = [knots, *(np.nextafter(knots, s * np.float32(9)) for s in (-1, 1))]
+        x = np.concatenate(near)[:, np.newaxis]
+        points = x.astype(np.float64)
+        model = LineBounds(net, 20.0).model(Boxes.between(points, points))
+        value = net(x)[:, 0].astype(np.float64)
+        assert (model.range.lo[:, 0] <= value).all()
+        assert (value <= model.range.hi[:, 0]).all()
+    finally:
+        _native.set_isa(before)
+
+
+def test_a_gap_in_the_domain_that_no_sample_meets_is_found():
+    net = lamina.Network(1, (4,), 1, rng=0)
+    with pytest.raises(DataError, match=r"to be defined.*near \(0\.3\)"):
+        certify_error(net, "sqrt(abs(x - 0.3) - 1e-7)", (0, 1))

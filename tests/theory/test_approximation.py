@@ -84,6 +84,21 @@ def test_only_bends_and_steps_that_hold_are_counted():
     assert n_proved_steps(Interval(f.lo - 1, f.hi + 1), pairs, 0.01) == 0
 
 
+@pytest.mark.parametrize(("f", "box"), [("sqrt(x)", (0, 1)), ("sin(1/x)", (0.01, 1))])
+def test_samples_are_dense_where_f_bends_most(f, box):
+    a = approximate(f, box, 1e-3)
+    assert a.reached
+    assert dense_error(a) <= a.error_bound
+    assert a.n_units <= 1.03 * a.n_units_at_least + 3
+
+
+def test_more_units_than_there_may_be_leave_the_best_there_is():
+    a = approximate("sin(6*x)", (0, 1), 2e-9, max_seconds=1.0)
+    assert not a.reached
+    assert dense_error(a) <= a.error_bound < 1e-3
+    assert 100 < a.n_units <= 20_000
+
+
 def test_float32_is_certified_with_its_rounding():
     a = approximate("sin(6*x)", (0, 1), 0.01, dtype="float32")
     assert a.network.dtype == np.float32

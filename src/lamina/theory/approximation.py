@@ -129,7 +129,8 @@ def approximate(
         Return the best found by then, with a bound that holds, though above the tolerance. None
         goes on to 20,000 units in one dimension (1,600 in two and three).
     dtype : {"float64", "float32"}, default "float64"
-        Of the network. Its rounding is within the bound; float32 adds about 1e-6.
+        Of the network. Its rounding is within the bound, at its worst: float32 adds up to 6e-8 a
+        unit, times the size of what they add up.
     rng : int or numpy.random.Generator, optional
         In two and three dimensions, turn directions and shift thresholds at random, to see how
         much depends on their layout. None lays them out evenly, the same each time.

@@ -22,6 +22,8 @@ Float64 = NDArray[np.float64]
 _WHERE: Final = "approximate"
 _MOST_UNITS: Final = {1: 20_000, 2: 1600, 3: 1600}
 _SLACKS: Final = (0.002, 0.02, 0.1, 0.3)  # what samples may miss, as shares of the tolerance
+_MOST_HALVINGS: Final = 40  # of the distance of samples
+_MOST_SAMPLES: Final = 1_000_000
 _PER_AXIS: Final = {1: 801, 2: 61, 3: 19}  # samples to fit to, by dimension
 
 
@@ -95,40 +97,63 @@ class Construction:
                 self._steep_units()
             else:
                 self._ridges()
+            net, certificate = self.best
+            if certificate.stopped == "above":  # than the tolerance, so the bound was left loose
+                closer = self._search(net).run(0.1)
+                self.best = net, closer if closer.upper < certificate.upper else certificate
         return self.best
 
-    def _grid(self) -> tuple[Float64, Float64]:
-        """Even samples of one dimension, so many that pieces have dozens of them."""
+    def _grid(self, tolerance: float) -> tuple[Float64, Float64]:
+        """Samples of one dimension, so dense that f hardly moves or bends between neighbours."""
+        is_step = self.activation == "step"
         x = np.linspace(self.a, self.b, 4001)
         f = in_float64(self.f, x[:, np.newaxis])
-        with np.errstate(all="ignore"):
-            expected = _theory(x, f, self.tolerance, self.activation)
-        per_piece = 400 if self.activation == "step" else 100
-        n = int(np.clip(per_piece * np.nan_to_num(expected, posinf=1e9), 4000, 1_000_000))
-        x = np.linspace(self.a, self.b, n + 1)
-        return x, in_float64(self.f, x[:, np.newaxis])
+        for _ in range(_MOST_HALVINGS):
+            middle = 0.5 * x[:-1] + 0.5 * x[1:]
+            value = in_float64(self.f, middle[:, np.newaxis])
+            if is_step:
+                rough = np.abs(np.diff(f)) > 0.004 * tolerance
+            else:
+                rough = np.abs(value - 0.5 * f[:-1] - 0.5 * f[1:]) > 0.0008 * tolerance
+            rough &= (middle > x[:-1]) & (middle < x[1:])
+            if not rough.any() or len(x) + rough.sum() > _MOST_SAMPLES:
+                break
+            place = np.flatnonzero(rough) + 1
+            x, f = np.insert(x, place, middle[rough]), np.insert(f, place, value[rough])
+        return x, f
 
     def _pieces(self) -> None:
-        x, f = self._grid()
+        """One dimension, relu or step: the longest pieces; coarse ones first where many are due."""
+        x, f = self._grid(self.tolerance)
+        due = _theory(x, f, self.tolerance, self.activation)
+        power = 2 if self.activation == "relu" else 1
         most = _MOST_UNITS[1]
+        for n in (500, 0.9 * most):  # something to return when time or units are over
+            if due > n and not self._lay(self.tolerance * (due / n) ** power):
+                return
+        if due > most:
+            return
         for slack in _SLACKS:
-            eps = self.tolerance * (1 - slack)
-            lay = (
-                piecewise.linear_pieces if self.activation == "relu" else piecewise.constant_pieces
-            )
-            found = lay(x, f, eps, most)
-            if found is None or self._left() < 0:
+            if not self._lay(self.tolerance * (1 - slack)):
                 return
-            at, values = found
-            if self.activation == "relu":
-                slopes = np.diff(values) / np.diff(at)
-                net = self._network(
-                    np.ones((len(slopes), 1)), -at[:-1], np.diff(slopes, prepend=0.0), values[0]
-                )
-            else:
-                net = self._network(np.ones((len(at), 1)), -at, np.diff(values), values[0])
-            if self._try(net):
+            if self.best[1].upper <= self.tolerance:
                 return
+
+    def _lay(self, eps: float) -> bool:
+        """Certify the pieces of one eps; whether there is time and room for another."""
+        x, f = self._grid(eps)
+        lay = piecewise.linear_pieces if self.activation == "relu" else piecewise.constant_pieces
+        found = lay(x, f, eps, _MOST_UNITS[1])
+        if found is None or self._left() < 0:
+            return False
+        at, values = found
+        if self.activation == "relu":
+            slopes = np.diff(values) / np.diff(at)
+            jumps = np.diff(slopes, prepend=0.0)
+            self._try(self._network(np.ones((len(slopes), 1)), -at[:-1], jumps, values[0]))
+        else:
+            self._try(self._network(np.ones((len(at), 1)), -at, np.diff(values), values[0]))
+        return self._left() > 0
 
     def _steep_units(self) -> None:
         """One dimension, smooth units: double their number until it does, then halve the gap."""
@@ -238,11 +263,11 @@ class Construction:
         """The units that theory asks for, and those without which none will do; None: not known."""
         if len(self.ends) > 1:
             return None, None
-        x, f = self._grid()
+        x, f = self._grid(self.tolerance)
         theory = _theory(x, f, self.tolerance, self.activation)
         known = theory if math.isfinite(theory) else None
         if self.activation == "relu":
-            found = piecewise.bends(x, f, self.tolerance)
+            found = piecewise.bends(x, f, self.tolerance, _MOST_UNITS[1])
         elif self.activation == "step":
             found = piecewise.steps(f, self.tolerance)
         else:
@@ -256,8 +281,10 @@ class Construction:
 
 
 def _theory(x: Float64, f: Float64, eps: float, activation: str) -> float:
-    """The asymptotic number of units in one dimension, from even samples."""
+    """The asymptotic number of units in one dimension, from samples."""
     if activation == "relu":
-        bend = np.abs(np.diff(f, 2)) / (x[1] - x[0]) ** 2
-        return float(np.sqrt(bend).sum() * (x[1] - x[0]) / (4 * math.sqrt(eps)))
+        with np.errstate(all="ignore"):
+            width = 0.5 * (x[2:] - x[:-2])
+            bend = np.abs(np.diff(np.diff(f) / np.diff(x))) / width  # |f''|
+            return float((np.sqrt(bend) * width).sum() / (4 * math.sqrt(eps)))
     return float(np.abs(np.diff(f)).sum() / (2 * eps))

@@ -125,8 +125,8 @@ def constant_pieces(
     return np.array(jumps), np.array(values)
 
 
-def bends(x: Float64, f: Float64, eps: float) -> NDArray[np.intp]:
-    """Find disjoint intervals on which no straight line stays within eps of f.
+def bends(x: Float64, f: Float64, eps: float, most: int = 100_000) -> NDArray[np.intp]:
+    """Find up to ``most`` disjoint intervals on which no straight line stays within eps of f.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def bends(x: Float64, f: Float64, eps: float) -> NDArray[np.intp]:
     """
     found: list[tuple[int, int, int]] = []
     first, reach = 0, 64
-    while first < len(x) - 2:
+    while first < len(x) - 2 and len(found) < most:
         last = _first_bend(x, f, eps, first, reach)
         if last is None:
             break

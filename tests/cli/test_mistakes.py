@@ -154,6 +154,53 @@ def test_a_table_that_does_not_suit_the_model(
     refused(folder, verb, "good.lamina", "t.csv", said=said)
 
 
+@pytest.mark.filterwarnings("default:.*counts as missing:UserWarning")
+def test_a_row_is_named_as_the_file_counts_them(folder: Path) -> None:
+    """Rows are predicted some thousands at a time, and evaluated where they have a target."""
+    n = 40_000
+    lines = [f"{i % 40},{i % 7},no\n" for i in range(n)]
+    lines[n - 2] = "1,oops,no\n"
+    (folder / "long.csv").write_text("a,b,y\n" + "".join(lines))
+    note = "note: column 'b': 1 of 40,000 values is no number and counts as missing, 'oops' in row"
+    for verb in (["predict", "--out", "p.csv"], ["evaluate"]):
+        result = CliRunner().invoke(cli, [verb[0], "good.lamina", "long.csv", *verb[1:]])
+        assert result.exit_code == 0, result.output
+        assert result.stderr.replace("evaluate: ", "") == f"{note} {n - 1}.\n"
+    (folder / "p.csv").unlink()
+    lines[10_000:] = [f"{i % 40},what,{'no' if i % 2 else ''}\n" for i in range(n - 10_000)]
+    lines[:9999] = [line.replace("no", "") for line in lines[:9999]]
+    (folder / "long.csv").write_text("a,b,y\n" + "".join(lines))
+    for verb in ("predict", "evaluate"):
+        refused(folder, verb, "good.lamina", "long.csv", said="such as 'what' in row 10001.")
+
+
+@pytest.mark.parametrize(
+    ("table", "target", "said"),
+    [
+        ("b,c,y\n" + "".join(f"{i * 37 % 60}.5,{i % 7},{i}.5\n" for i in range(59)) + "3,1,inf\n",
+         "y", "column 'y': 1 of 60 numbers is infinite and counts as missing, in row 60."),
+        ("b,c,y\n" + "".join(f"{i * 37 % 60}.5,{i % 7},{i}.5\n" for i in range(59)) + "3,1,oops\n",
+         "y", "column 'y': 1 of 60 values is no number and counts as missing, 'oops' in row 60."),
+        ("b,c,y\n" + "".join(f"{i * 37 % 60}.5,{i % 7},{i % 2}\n" for i in range(59))
+         + "-inf,1,1\n",
+         "y", "column 'b': 1 of 60 numbers is infinite and counts as missing, in row 60."),
+    ],
+)  # fmt: skip
+def test_a_value_that_counts_as_missing_is_told(
+    table: str, target: str, said: str, folder: Path
+) -> None:
+    (folder / "t.csv").write_text(table)
+    result = CliRunner().invoke(cli, ["fit", "t.csv", "--target", target, *QUICK])
+    assert result.exit_code == 0, result.output
+    assert f"note: {said}\n" in result.stderr
+    assert ("note: 1 row without a target is left out.\n" in result.stderr) == ("'y'" in said)
+
+
+def test_a_bad_line_of_json_is_named_as_the_file_counts_them(folder: Path) -> None:
+    (folder / "t.jsonl").write_text('{"a": 1, "y": 2}\n{"a": 1,\n')
+    refused(folder, "fit", "t.jsonl", "--target", "y", said="object member in row 2. The file")
+
+
 VERBS_ON_MODELS = [
     ["show", "m.lamina"],
     *([v, "m.lamina", "good.csv"] for v in ("predict", "evaluate")),

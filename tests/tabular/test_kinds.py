@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+import warnings
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,33 @@ def test_stray_text_among_numbers_is_missing_and_told() -> None:
     assert str(caught.value) == (
         "predict: expected column 'v' to hold numbers as in fit, got text such as 'what' in row 2. "
         "Correct these values or leave them empty."
+    )
+
+
+def test_stray_text_in_later_rows_is_told_where_asked() -> None:
+    uses = find_uses(as_table({"v": [*(str(i % 97) for i in range(99)), "n/k"]}))
+    later = [*(str(i % 97) for i in range(97)), "n/k", "-", "what"]
+    with pytest.warns(UserWarning, match=r"^predict: column 'v': .*") as caught:
+        uses.apply(as_table({"v": later}), "predict", warn=True)
+    assert [str(w.message) for w in caught] == [
+        "predict: column 'v': 1 of 100 values is no number and counts as missing, "
+        "'what' in row 100."
+    ]  # "n/k" was told of in fit, "-" means that there is none
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        uses.apply(as_table({"v": later}), "predict")
+        uses.apply(as_table({"v": later[:99]}), "predict", warn=True)
+
+
+def test_infinite_numbers_are_missing_and_told() -> None:
+    values = np.arange(100.0) % 7
+    values[16] = np.inf
+    assert find_uses(as_table({"v": values})).notes == (
+        "column 'v': 1 of 100 numbers is infinite and counts as missing, in row 17.",
+    )
+    values[80] = -np.inf
+    assert find_uses(as_table({"v": values})).notes == (
+        "column 'v': 2 of 100 numbers are infinite and count as missing, the first in row 17.",
     )
 
 

@@ -31,6 +31,15 @@ def note(text: str) -> None:
     click.echo(f"note: {one_line(text)}", err=True)
 
 
+def rows_left_out(n: int) -> str:
+    """Return the remark on rows without a target."""
+    return (
+        f"{n:,} row without a target is left out."
+        if n == 1
+        else (f"{n:,} rows without a target are left out.")
+    )
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values in two aligned columns."""
     rows = [(one_line(name), one_line(str(value))) for name, value in pairs]

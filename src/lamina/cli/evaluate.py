@@ -11,6 +11,7 @@ from lamina.cli.console import (
     note,
     open_estimator,
     print_json,
+    rows_left_out,
     score_text,
     source_of,
     text_columns_of,
@@ -40,7 +41,9 @@ def command(model: str, table: tuple[str, ...], target: str | None, as_json: boo
 
     rows = read_table(source_of(table), text_columns=text_columns_of(est))
     truth = truth_of(est, target, rows, "evaluate")
-    kept, column, places = truth.split(rows, "evaluate")
+    _, column, places = truth.split(rows, "evaluate")
+    # Of all rows, so that a sentence names the row of the file
+    kept = est.inputs_.prepare(rows, "evaluate", warn=True).take(places)
     scores = score_rows(est, kept, column, places, where="evaluate")
     n_left_out = rows.n_rows - kept.n_rows
     task = "classification" if hasattr(est, "classes_") else "regression"
@@ -58,7 +61,7 @@ def command(model: str, table: tuple[str, ...], target: str | None, as_json: boo
         )
         return
     if n_left_out:
-        note(f"{n_left_out:,} rows without a target are left out.")
+        note(rows_left_out(n_left_out))
     facts(
         [
             ("target", f"{truth.name} ({task})"),

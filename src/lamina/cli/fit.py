@@ -21,6 +21,7 @@ from lamina.cli.console import (
     new_estimator,
     note,
     print_json,
+    rows_left_out,
     score_text,
     source_of,
 )
@@ -277,7 +278,7 @@ def _read(
     kept, column, rows = target.split(table, "fit")
     early = []
     if kept.n_rows < table.n_rows:
-        early.append(f"{table.n_rows - kept.n_rows:,} rows without a target are left out.")
+        early.append(rows_left_out(table.n_rows - kept.n_rows))
     if kept.n_rows < LEAST_ROWS:
         raise DataError(
             f"fit: expected at least {LEAST_ROWS} rows with a target, got {kept.n_rows}. Add rows: "

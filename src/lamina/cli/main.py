@@ -52,7 +52,7 @@ class Verbs(click.Group):
         """Run the verb; a closed pipe ends it quietly, and warnings read as notes."""
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_: note(str(message))
+                warnings.showwarning = lambda message, *_: note(_METHOD.sub("", str(message)))
                 result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,13 @@ KIND_WORDS: dict[Kind, str] = {
 
 
 def as_kind(
-    column: Column, kind: Kind, where: str, *, form: str = "", marks: Collection[str] = ()
+    column: Column,
+    kind: Kind,
+    where: str,
+    *,
+    form: str = "",
+    marks: Collection[str] = (),
+    warn: bool = False,
 ) -> Column:
     """Return the column as the kind seen in fit, where that loses nothing.
 
@@ -46,6 +53,8 @@ def as_kind(
         How text is read as numbers or dates (`parse`), or whole numbers as dates.
     marks : names
         Text that counts as missing, besides the usual words.
+    warn : bool, default False
+        Warn of further values that do: in rows to predict nobody has been told of them.
 
     Raises
     ------
@@ -76,12 +85,29 @@ def as_kind(
         stray = reading.stray & ~np.isin(np.array(column.levels, dtype=object), list(marks))
         n_stray = int(level_counts(column)[stray].sum())
         if n_stray <= MOST_STRAY * np.count_nonzero(~column.missing):
+            if warn and n_stray:
+                note = strays_text(column, kind, stray)
+                warnings.warn(f"{where}: column {column.name!r}: {note}", UserWarning, stacklevel=2)
             return from_reading(column, kind, reading)
         raise DataError(_sentence(column, kind, where, first_row(column, stray)))
     wrong = ~column.missing
     if kind == "boolean" and column.kind == "number":
         wrong &= ~np.isin(column.values, (0.0, 1.0))
     raise DataError(_sentence(column, kind, where, int(np.argmax(wrong))))
+
+
+def strays_text(column: Column, kind: Kind, stray: NDArray[np.bool_]) -> str:
+    """Say how many cells of a text column hold ``stray`` levels (n_levels,), which are no ``kind``.
+
+    At least one does.
+    """
+    n_stray = int(level_counts(column)[stray].sum())
+    row = first_row(column, stray)
+    value = f"{column.levels[column.values[row]]!r} in row {row + 1}"
+    of = f"{n_stray:,} of {np.count_nonzero(~column.missing):,} values"
+    if n_stray == 1:
+        return f"{of} is no {kind} and counts as missing, {value}."
+    return f"{of} are no {kind} and count as missing, the first {value}."
 
 
 def _sentence(column: Column, kind: Kind, where: str, row: int) -> str:

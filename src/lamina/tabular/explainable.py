@@ -183,10 +183,9 @@ class Explainable:
 
     def _predictions_of(self, table: Table, where: str) -> Floats:
         """Return probabilities or numbers (n, n_outputs) for the rows of a table."""
+        table = self.inputs_.prepare(table, where)
         parts = [
-            self._predictions(
-                self.inputs_.transform(table.take(slice(start, start + BATCH_ROWS)), where)
-            )
+            self._predictions(self.inputs_.write(table.take(slice(start, start + BATCH_ROWS))))
             for start in range(0, max(table.n_rows, 1), BATCH_ROWS)
         ]
         return np.concatenate(parts)

@@ -206,9 +206,14 @@ class Inputs:
         return ColumnEmbeddings(self.cells, n_features)
 
     def transform(self, table: Table, where: str = "predict") -> NDArray[np.float32]:
-        """Return x (n_rows, d_in), float32.
+        """Return x (n_rows, d_in), float32: `write` of what `prepare` returns."""
+        return self.write(self.prepare(table, where))
 
-        The columns may come in any order and among others.
+    def prepare(self, table: Table, where: str = "predict", *, warn: bool = False) -> Table:
+        """Return the columns that are read, as `write` takes them, all rows or some at a time.
+
+        The columns may come in any order and among others. Preparing twice changes nothing more.
+        ``warn`` of text among numbers or dates that counts as missing.
 
         Raises
         ------
@@ -224,7 +229,7 @@ class Inputs:
                 f"missing {list_names(absent)}. {hint}"
             )
         wanted = Table({name: table.columns[name] for name in self.names}, table.n_rows)
-        return self.write(self.uses.apply(wanted, where))
+        return self.uses.apply(wanted, where, warn=warn)
 
     def write(self, table: Table) -> NDArray[np.float32]:
         """Return x of a table that ``uses.apply`` made."""

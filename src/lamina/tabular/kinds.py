@@ -20,11 +20,11 @@ from lamina.tabular.convert import (
     MOST_STRAY,
     STAMPS,
     as_kind,
-    first_row,
     from_reading,
     level_counts,
     read_text,
     stamps_as_dates,
+    strays_text,
     to_boolean,
 )
 from lamina.tabular.parse import Reading, code_like, looks_like
@@ -93,7 +93,9 @@ def find_uses(
         else:
             use, note = _find(column, table, is_target=column.name == target)
         found.append(_counted(use, column))
-        notes += [f"column {column.name!r}: {note}"] if note else []
+        if use.use not in DROPPED:
+            note = note or _infinite(column)
+            notes += [f"column {column.name!r}: {note}"] if note else []
     found = _keep_one(found, target)
     uses = ColumnUses(tuple(found))
     return replace(uses, notes=(*notes, *uses.left_out))
@@ -225,16 +227,21 @@ def _values_in_text(column: Column) -> tuple[Kind, Reading] | None:
 
 def _strays(column: Column, kind: Kind, reading: Reading) -> tuple[tuple[str, ...], str]:
     """Return the values that are no numbers or dates, and a note that tells of them."""
-    n_stray = int(level_counts(column)[reading.stray].sum())
-    if n_stray == 0:
+    if not level_counts(column)[reading.stray].any():
         return (), ""
-    row = first_row(column, reading.stray)
     marks = [v for v, stray in zip(column.levels, reading.stray, strict=True) if stray]
-    are = "value is" if n_stray == 1 else "values are"
-    return tuple(marks[:MOST_MARKS]), (
-        f"{n_stray:,} of {np.count_nonzero(~column.missing):,} {are} no {kind} and count as "
-        f"missing, the first {column.levels[column.values[row]]!r} in row {row + 1}."
-    )
+    return tuple(marks[:MOST_MARKS]), strays_text(column, kind, reading.stray)
+
+
+def _infinite(column: Column) -> str:
+    """Return a note that tells of infinite numbers, which count as missing; "" without any."""
+    if column.kind != "number" or not (infinite := np.isinf(column.values)).any():
+        return ""
+    n, row = int(np.count_nonzero(infinite)), int(np.argmax(infinite)) + 1
+    of = f"{n:,} of {np.count_nonzero(~column.missing):,} numbers"
+    if n == 1:
+        return f"{of} is infinite and counts as missing, in row {row}."
+    return f"{of} are infinite and count as missing, the first in row {row}."
 
 
 def _use_of(column: Column, table: Table, *, is_target: bool) -> tuple[Use, str]:

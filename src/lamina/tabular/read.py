@@ -186,7 +186,9 @@ def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160].rstrip(". ")
+    text = (lines[0] if lines else type(error).__name__)[:160].rstrip(". ")
+    # pyarrow's JSON reader counts rows from 0, and ends a sentence before it says which
+    return re.sub(r"\.? in row (\d+)$", lambda m: f" in row {int(m[1]) + 1}", text)
 
 
 class _Options:

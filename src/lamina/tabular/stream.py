@@ -348,7 +348,9 @@ def _prepare(batches: Batches, target: str, plan: StreamPlan, seed: int, folder:
             "random."
         )
     if found.n_missing:
-        notes.append(f"{found.n_missing:,} rows without a target are left out.")
+        noun = "row" if found.n_missing == 1 else "rows"
+        are = "is" if found.n_missing == 1 else "are"
+        notes.append(f"{found.n_missing:,} {noun} without a target {are} left out.")
     others = ColumnUses(tuple(c for c in uses if c.name != target), uses.notes)
     prepared = others.apply(sample.table.without(target), "fit")
     inputs = sample.counts.apply(Inputs.fit(prepared, others), sample.n_rows)

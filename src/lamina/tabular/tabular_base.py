@@ -132,9 +132,9 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
     def _outputs(self, X: Any, where: str) -> Iterator[tuple[Array, Array]]:
         """Yield x and the members' mean output for the rows of X, some at a time."""
         check_is_fitted(self)
-        table = self._table_to_predict(X, where)
+        table = self.inputs_.prepare(self._table_to_predict(X, where), where, warn=True)
         for start in range(0, table.n_rows, BATCH_ROWS):
-            x = self.inputs_.transform(table.take(slice(start, start + BATCH_ROWS)), where)
+            x = self.inputs_.write(table.take(slice(start, start + BATCH_ROWS)))
             yield x, self.ensemble_(x)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -106,11 +106,11 @@ class ColumnUses:
             if c.use in DROPPED and not c.given
         )
 
-    def apply(self, table: Table, where: str = "predict") -> Table:
+    def apply(self, table: Table, where: str = "predict", *, warn: bool = False) -> Table:
         """Return the table as it is to be learnt from, or predicted with.
 
         Each column becomes what it was in fit, and those of no use are left out. A column that is
-        absent stays so, and one that fit did not know stays as it is.
+        absent stays so, and one that fit did not know stays as it is. ``warn`` as for `as_kind`.
 
         Raises
         ------
@@ -125,7 +125,9 @@ class ColumnUses:
             if use.use in DROPPED:
                 del columns[use.name]
             else:
-                columns[use.name] = as_kind(column, use.kind, where, form=use.form, marks=use.marks)
+                columns[use.name] = as_kind(
+                    column, use.kind, where, form=use.form, marks=use.marks, warn=warn
+                )
         return replace(table, columns=columns)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -272,7 +272,7 @@ def test_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(os, "fsync", full)
     args = ("predict", "good.lamina", "good.csv", "--out", "p.csv")
-    refused(folder, *args, said="No space left on device")
+    refused(folder, *args, said="No space left on device. Make room there, or choose another")
     result = CliRunner().invoke(cli, ["fit", "good.csv", "--target", "y", "--out", "new.lamina"])
     assert result.exit_code == 2
     assert "No space left on device" in result.stderr

@@ -21,6 +21,7 @@ and takes memory for an array only once its size is known to match the file's.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -61,6 +62,7 @@ _DTYPES: Final = {
     "BOOL": "bool",
 }
 _UNSIGNED_DIGEST: Final = "0" * 64
+_FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _PATH_ADVICE: Final = "Give the path of a file in an existing folder you may write to."
 _FILE_ADVICE: Final = "Give a file that lamina wrote; if it is one, copy or save it again."
 
@@ -133,8 +135,10 @@ def write_atomically(
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         # RuntimeError: a circle of links, before Python 3.13; ValueError: a NUL
         reason = getattr(error, "strerror", None) or str(error)
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        advice = "Make room there, or choose another place." if is_full else _PATH_ADVICE
         raise ModelFileError(
-            f"{where}: expected a path that can be written, got: {reason}. {_PATH_ADVICE}"
+            f"{where}: expected a path that can be written, got: {reason}. {advice}"
         ) from error
 
 

@@ -99,7 +99,8 @@ types: $(DEV) $(BUILT) ## mypy, strict
 arch: $(DEV) ## the import contracts
 	PYTHONPATH=src $(BIN)/lint-imports
 
-docs: $(DEV) $(BUILT) ## run every example in README and the docstrings
+docs: $(DEV) $(BUILT) ## draw the pictures of docs/theory.md, run every example in README, docs and docstrings
+	$(BIN)/python docs/make_pictures.py
 	$(PYTEST) tests/test_readme.py $(PYTEST_ARGS)
 
 # BENCH_ARGS: what to add, as in make bench BENCH_ARGS="--quick --workloads A".

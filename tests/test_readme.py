@@ -1,4 +1,4 @@
-"""Every example that a reader may copy is run: README's, and those in the docstrings."""
+"""Every example that a reader may copy is run: README's, docs/theory.md's, the docstrings'."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from docs import make_pictures as chapter
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+THEORY = chapter.CHAPTER.read_text(encoding="utf-8")
 MODULES = sorted(
     ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
     for path in SRC.rglob("*.py")
@@ -27,12 +29,6 @@ MODULES = sorted(
 def blocks(text: str, language: str) -> list[str]:
     """Return the fenced code blocks of one language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def steps(block: str) -> list[tuple[str, str]]:
-    """Split a console block into (command, expected output); output may be left out."""
-    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
-    return [(command, wanted) for command, _, wanted in (part.partition("\n") for part in parts)]
 
 
 def run(command: str, wanted: str, cwd: Path) -> None:
@@ -63,7 +59,7 @@ def test_a_python_block_of_readme_runs(place: Path, block: str) -> None:
 
 
 def test_the_console_blocks_of_readme_print_what_they_say(place: Path) -> None:
-    lines = [step for block in blocks(README, "console") for step in steps(block)]
+    lines = [step for block in blocks(README, "console") for step in chapter.steps(block)]
     assert lines
     for command, wanted in lines:
         run(command, wanted, place)
@@ -79,6 +75,33 @@ def test_a_wrong_output_or_a_failing_command_is_noticed(place: Path) -> None:
 def test_the_two_front_doors_come_first_in_readme() -> None:
     first = blocks(README, "sh")[0]
     assert [line.split("#")[0].strip() for line in first.splitlines()] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("section", chapter.sections(THEORY), ids=lambda section: section.title)
+def test_a_section_of_the_theory_prints_what_it_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch, section: chapter.Section
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn = []  # figures are made; painting them takes longest, and make docs does it
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(path))
+    assert chapter.run(section) == []
+    assert len(drawn) == len(section.drawn)
+
+
+def test_the_theory_shows_the_pictures_that_it_draws() -> None:
+    drawn = {name for section in chapter.sections(THEORY) for name in section.drawn}
+    assert drawn == set(re.findall(r"\]\(pictures/([^)]+)\)", THEORY))
+    assert drawn == {path.name for path in chapter.PICTURES.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("language", "block"),
+    [("pycon", ">>> 1 + 1\n3\n"), ("console", "$ lamina --version\nnever\n"),
+     ("console", "$ lamina prove circuit 'a |'\n")],
+)  # fmt: skip
+def test_a_wrong_answer_in_the_theory_is_noticed(place: Path, language: str, block: str) -> None:
+    assert len(chapter.run(chapter.Section("", [(language, block)]))) == 1
 
 
 @pytest.mark.parametrize("name", MODULES)

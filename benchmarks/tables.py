@@ -28,7 +28,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from tables_peers import METHODS, installed
 from tables_suite import SHIPPED, TABLES, split
 from tables_summary import REFERENCE, coverage_sentence, summarise
@@ -86,7 +86,8 @@ def show(results: list[dict[str, Any]], console: Console) -> None:
         console.print(f"no summary: it needs {REFERENCE} and one table that all methods finished.")
         return
     costs = "fit, s", "predict, µs a row", "memory, MiB"
-    table = Table("method", "error / hgb", "95 %", "mean rank", *costs)
+    method = Column("method", no_wrap=True)
+    table = Table(method, "error / hgb", "95 %", "mean rank", *costs)
     for row in rows:
         low, high = row["interval"]
         numbers = f"{row['score']:.3f}", f"{low:.3f} – {high:.3f}", f"{row['mean_rank']:.2f}"

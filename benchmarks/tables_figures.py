@@ -100,6 +100,7 @@ def plot_costs(rows: list[dict[str, Any]], key: str, label: str) -> Figure:
     front = pareto([(row[key], row["score"]) for row in rows])
     axes.step(*zip(*front, strict=True), where="post", color=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
     use_log_scale(axes.xaxis)
+    use_log_scale(axes.yaxis)
     costs = [row[key] for row in rows]
     axes.set_xlim(min(costs) / 1.6, max(costs) * 3.0)
     axes.set_xlabel(label)

@@ -90,6 +90,7 @@ def main(
                 f"expected {kind}s among {', '.join(known)}, got {unknown[0]!r}."
             )
     results: list[dict[str, Any]] = []
+    machine = describe(n_cpus())
     for method in methods.split(","):
         try:
             version = installed(method)
@@ -105,12 +106,13 @@ def main(
                 each.append(scores | {"fit_seconds": fitted.fit_seconds})
             n = {"n_train": len(own.y_train), "n_test": len(own.y_test)}
             about = {"table": name, "method": method, "version": version, "threads": threads}
+            about |= {key: machine[key] for key in ("commit", "changed")}  # runs can be joined
             results.append({**about, **n, "seeds": each})
             means = {key: np.mean([one[key] for one in each]) for key in each[0]}
             text = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
             click.echo(f"{name:<12}{n['n_train']:>7,} rows  {method:<12}{text}")
     if out is not None:
-        document = {**describe(n_cpus()), "results": results}
+        document = {"cpu": machine["cpu"], "system": machine["system"], "results": results}
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

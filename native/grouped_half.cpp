@@ -9,7 +9,6 @@
 namespace lamina {
 namespace {
 
-constexpr size_t kWaveBytes = size_t{128} << 20;  // of activations that inference keeps at a time
 // Gradients of more bytes than that would push each other out of the caches: they go past them.
 constexpr double kPastBytes = 16 << 20;
 
@@ -21,12 +20,10 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
   const Plan<float>& plan = pass.plan;
   const int L = depth(), team = threads(plan.n_rows, 1, n_threads);
   auto desk = desks(team);
-  size_t row_bytes = 0;
-  for (int l = 0; l < L; ++l) row_bytes += static_cast<size_t>(panels(l)) * P * sizeof(Bf16);
-  const int64_t most =
-      keep ? plan.n_places
-           : std::max<int64_t>(kBlockRows, static_cast<int64_t>(kWaveBytes / row_bytes));
-  const int64_t wave = std::min(plan.n_places, most + kBlockRows);
+  // Rows go through all layers in waves, so that a layer finds in a cache what the one before it
+  // left. Inference keeps one wave's rows, and the last layer's of all.
+  const int64_t most = wave_rows();
+  const int64_t wave = keep ? plan.n_places : std::min(plan.n_places, most + kBlockRows);
   pass.layers.clear();
   for (int l = 0; l <= L; ++l) {
     Pass::Layer s;
@@ -41,8 +38,8 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
   const bool streams = plan.tallest() <= kHalfFewRows;
   const int n_blocks = static_cast<int>(plan.blocks.size());
   for (int b0 = 0, b1; b0 < n_blocks; b0 = b1) {
-    const int64_t place0 = plan.blocks[b0].place;
-    for (b1 = b0 + 1; b1 < n_blocks && plan.blocks[b1].place - place0 < most;) ++b1;
+    const int64_t begin = plan.blocks[b0].place, place0 = keep ? 0 : begin;
+    for (b1 = b0 + 1; b1 < n_blocks && plan.blocks[b1].place - begin < most;) ++b1;
     each(b1 - b0, team, poll, [&](int64_t task, int thread) {
       const Block& b = plan.blocks[b0 + task];
       const bool identity = plan.token.empty();
@@ -75,8 +72,8 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
                              place(state.turned), l == L ? pass.out.data() + at(b, L, 0) : nullptr};
           return few_forward(b, l, p0, p1, in, raw, packed, to, mine);
         }
-        alignas(64) float bias[P];
-        auto weights = [&](bool gate, int p) {
+        alignas(64) float bias[kChunk * P];
+        auto weights = [&](bool gate, int p, int count) {
           const float* from = nullptr;
           const Bf16* tiles;
           if (packed) {
@@ -87,20 +84,22 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
           } else {
             const auto& w = (*raw)[l - 1];
             from = gate ? w.gate_bias : w.bias;
-            tiles = pack_panel(
+            tiles = pack_panels(
                 (gate ? w.gate : w.weight) + static_cast<ptrdiff_t>(b.expert) * a.d_out * d_in,
-                d_in, true, p, d_in, a.d_out, mine.tile.data(), mine.tiles.data());
+                d_in, true, p, p + count, d_in, a.d_out, mine.tiles.data());
           }
-          std::fill(bias, bias + P, 0.0f);
-          const int n = std::min(P, a.d_out - p * P);
+          std::fill(bias, bias + kChunk * P, 0.0f);
+          const int n = std::min(count * P, a.d_out - p * P);
           if (from) std::copy_n(from + static_cast<ptrdiff_t>(b.expert) * a.d_out + p * P, n, bias);
           return product(b, in, l - 1, n, tiles, mine);
         };
-        for (int p = p0; p < p1; ++p) {
+        const int most = together(b, panels(l - 1));
+        for (int p = p0, count; p < p1; p += count) {
+          count = std::min(most, p1 - p);
           const ptrdiff_t here = at(b, l, p, place0);
           auto place = [&](Loan<Bf16>& m) { return m.data() ? m.data() + here : nullptr; };
           if (l < L && !a.gated) {
-            HalfForward f{weights(false, p)};
+            HalfForward f{weights(false, p, count)};
             f.bias = bias;
             f.activation = a.activation;
             f.stride = stride;
@@ -111,10 +110,10 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
             continue;
           }
           float* g = mine.panel.data();
-          float* u = g + stride;
-          float* h = l == L ? pass.out.data() + at(b, l, p) : u + stride;
+          float* u = g + count * stride;
+          float* h = l == L ? pass.out.data() + at(b, l, p) : u + count * stride;
           auto sums = [&](bool gate, float* y) {
-            HalfRaw r{weights(gate, p)};
+            HalfRaw r{weights(gate, p, count)};
             r.bias = bias;
             r.stride = stride;
             r.y = y;
@@ -123,20 +122,26 @@ void GroupedHalf::Shape::forward(Pass& pass, bool keep, const Weights* raw,
           if (a.gated) {
             sums(true, g);
             sums(false, u);
-            wide->gate(a.activation, g, u, h, keep, stride);
+            wide->gate(a.activation, g, u, h, keep, count * stride);
           } else {
             sums(false, h);
             if (a.activation != kIdentity)
-              wide->activate(a.activation, h, state.slope.data() ? g : nullptr, stride);
+              wide->activate(a.activation, h, state.slope.data() ? g : nullptr, count * stride);
           }
-          if (state.slope.data()) narrow(b, g, kNone, nullptr, place(state.slope), nullptr);
-          if (state.up.data()) narrow(b, u, kNone, nullptr, place(state.up), nullptr);
           HalfNarrow n;
-          n.x = h;
           n.rows = b.rows;
-          n.y = place(state.h);
-          n.turned = place(state.turned);
-          if (n.y || n.turned) kernels->narrow(n);
+          auto round = [&](const float* from, Bf16* y, Bf16* turned) {
+            n.y = y, n.turned = turned;
+            if (!y && !turned) return;
+            for (n.x = from; n.x < from + count * stride; n.x += stride) {
+              kernels->narrow(n);
+              if (y) n.y += stride;
+              if (turned) n.turned += stride;
+            }
+          };
+          round(g, place(state.slope), nullptr);
+          round(u, place(state.up), nullptr);
+          round(h, place(state.h), place(state.turned));
         }
       });
     }
@@ -260,96 +265,117 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
     }
   };
   auto blocks_of_rows = scratch(team, static_cast<size_t>(kBlockRows) * panels(L) * P);
-  each(n_blocks, team, poll, [&](int64_t task, int thread) {
-    const Block& b = plan.blocks[task];
-    const bool identity = plan.token.empty();
-    const ptrdiff_t stride = static_cast<ptrdiff_t>(height(b)) * P;
-    float* d = blocks_of_rows[thread].data();
-    wide->gather(identity ? grad_out + b.row * width(L) : grad_out, width(L),
-                 identity ? nullptr : plan.token.data() + b.row, b.rows, d, stride);
-    std::vector<float> dots(grad_share ? b.rows : 0);
-    wide->weigh_rows(d, grad_share ? pass.out.data() + at(b, L, 0) : nullptr,
-                     plan.share.empty() ? nullptr : plan.share.data() + b.row, b.rows, width(L),
-                     stride, dots.data());
-    for (size_t r = 0; r < dots.size(); ++r)
-      grad_share[identity ? b.row + r : plan.slot[b.row + r]] = dots[r];
-    for (int p = 0; p < panels(L); ++p) split(b, task, L, p, d + p * stride);
-  });
   const bool streams = plan.tallest() <= kHalfFewRows;
   const bool past = gradient_bytes(plan) > kPastBytes;
-  for (int l = L; l >= 1; --l) {
-    const GroupedLayer& a = layer(l);
-    const int d_in = width(l - 1);
-    const ptrdiff_t matrix_size = static_cast<ptrdiff_t>(a.d_out) * d_in;
-    const int size = chunk(n_blocks, panels(l - 1), team, streams),
-              chunks = ceil_div(panels(l - 1), size);
-    const int64_t products = l > 1 || grad_x ? n_blocks * chunks : 0;
-    const GroupedArrays<float*>& g = gradients[l - 1];
-    const int in_parts = ceil_div(panels(l - 1), kGradientIn);
-    const int parts = ceil_div(panels(l), kGradientOut) * in_parts;
-    const int upper = g.weight ? 1 : 0, gated = g.gate ? 1 : 0;
-    const int64_t sums = static_cast<int64_t>(spec.n_experts) * (upper + gated) * parts;
-    each(products + sums, team, poll, [&](int64_t task, int thread) {
-      Desk& mine = desk[thread];
-      if (task >= products) {
-        task -= products;
-        const int part = static_cast<int>(task % parts);
-        const int expert = static_cast<int>(task / parts % spec.n_experts);
-        const bool of_gate = gated && (!upper || task / parts >= spec.n_experts);
-        if (keep_idle && plan.idle(expert)) return;
-        weight_gradient(plan, expert, l, part / in_parts * kGradientOut,
-                        part % in_parts * kGradientIn, (of_gate ? gate : delta)[l].paired.data(),
-                        pass.layers[l - 1].turned.data(), of_gate ? g.gate : g.weight,
-                        mine.tile.data(), past);
-        return;
-      }
-      const Block& b = plan.blocks[task / chunks];
-      const int p0 = static_cast<int>(task % chunks) * size;
-      const int p1 = std::min(p0 + size, panels(l - 1));
-      if (few(b)) {
-        const ptrdiff_t here = at(b, l, 0);
-        const ptrdiff_t stride = l == 1 ? kHalfTile : static_cast<ptrdiff_t>(b.rows) * P;
-        for (int p = p0; p < p1; p += kFewPanels) {
-          const int n = std::min(kFewPanels, p1 - p);
-          float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
-          few_backward(b, l, p, n, delta[l].rows.data() + here,
-                       a.gated ? gate[l].rows.data() + here : nullptr, weights[l - 1], y, stride,
-                       mine);
-          if (l > 1)
-            for (int i = 0; i < n; ++i) split(b, task / chunks, l - 1, p + i, y + i * stride);
-        }
-        return;
-      }
-      for (int p = p0; p < p1; ++p) {
-        float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
-        for (int term = 0; term < (a.gated ? 2 : 1); ++term) {
-          const float* w = term ? weights[l - 1].gate : weights[l - 1].weight;
-          const Bf16* tiles = pack_panel(w + b.expert * matrix_size, d_in, false, p, a.d_out, d_in,
-                                         mine.tile.data(), mine.tiles.data());
-          HalfRaw r{product(b, (term ? gate : delta)[l].rows.data() + at(b, l, 0), l,
-                            std::min(P, d_in - p * P), tiles, mine)};
-          r.stride = static_cast<ptrdiff_t>(height(b)) * P;
-          r.y = y;
-          r.accumulate = term == 1;
-          kernels->raw(r);
-        }
-        if (l > 1) split(b, task / chunks, l - 1, p, y);
-      }
+  // In waves, as forward, but of whole experts.
+  const int64_t most_rows = wave_rows();
+  for (int e0 = 0, e1; e0 < spec.n_experts; e0 = e1) {
+    const int b0 = plan.first_block[e0];
+    const auto place = [&](int e) {
+      const int i = plan.first_block[e];
+      return i < n_blocks ? plan.blocks[i].place : plan.n_places;
+    };
+    for (e1 = e0 + 1; e1 < spec.n_experts && place(e1) - place(e0) < most_rows;) ++e1;
+    const int b1 = plan.first_block[e1];
+    each(b1 - b0, team, poll, [&](int64_t task, int thread) {
+      const int block = b0 + static_cast<int>(task);
+      const Block& b = plan.blocks[block];
+      const bool identity = plan.token.empty();
+      const ptrdiff_t stride = static_cast<ptrdiff_t>(height(b)) * P;
+      float* d = blocks_of_rows[thread].data();
+      wide->gather(identity ? grad_out + b.row * width(L) : grad_out, width(L),
+                   identity ? nullptr : plan.token.data() + b.row, b.rows, d, stride);
+      std::vector<float> dots(grad_share ? b.rows : 0);
+      wide->weigh_rows(d, grad_share ? pass.out.data() + at(b, L, 0) : nullptr,
+                       plan.share.empty() ? nullptr : plan.share.data() + b.row, b.rows, width(L),
+                       stride, dots.data());
+      for (size_t r = 0; r < dots.size(); ++r)
+        grad_share[identity ? b.row + r : plan.slot[b.row + r]] = dots[r];
+      for (int p = 0; p < panels(L); ++p) split(b, block, L, p, d + p * stride);
     });
+    for (int l = L; l >= 1; --l) {
+      const GroupedLayer& a = layer(l);
+      const int d_in = width(l - 1);
+      const ptrdiff_t matrix_size = static_cast<ptrdiff_t>(a.d_out) * d_in;
+      const int size = chunk(b1 - b0, panels(l - 1), team, streams),
+                chunks = ceil_div(panels(l - 1), size);
+      const int64_t products = l > 1 || grad_x ? static_cast<int64_t>(b1 - b0) * chunks : 0;
+      const GroupedArrays<float*>& g = gradients[l - 1];
+      const int in_parts = ceil_div(panels(l - 1), kGradientIn);
+      const int parts = ceil_div(panels(l), kGradientOut) * in_parts;
+      const int upper = g.weight ? 1 : 0, gated = g.gate ? 1 : 0;
+      const int64_t sums = static_cast<int64_t>(e1 - e0) * (upper + gated) * parts;
+      each(products + sums, team, poll, [&](int64_t task, int thread) {
+        Desk& mine = desk[thread];
+        if (task >= products) {
+          task -= products;
+          const int part = static_cast<int>(task % parts);
+          const int expert = e0 + static_cast<int>(task / parts % (e1 - e0));
+          const bool of_gate = gated && (!upper || task / parts >= e1 - e0);
+          if (keep_idle && plan.idle(expert)) return;
+          weight_gradient(plan, expert, l, part / in_parts * kGradientOut,
+                          part % in_parts * kGradientIn, (of_gate ? gate : delta)[l].paired.data(),
+                          pass.layers[l - 1].turned.data(), of_gate ? g.gate : g.weight,
+                          mine.tile.data(), past);
+          return;
+        }
+        const int block = b0 + static_cast<int>(task / chunks);
+        const Block& b = plan.blocks[block];
+        const int p0 = static_cast<int>(task % chunks) * size;
+        const int p1 = std::min(p0 + size, panels(l - 1));
+        if (few(b)) {
+          const ptrdiff_t here = at(b, l, 0);
+          const ptrdiff_t stride = l == 1 ? kHalfTile : static_cast<ptrdiff_t>(b.rows) * P;
+          for (int p = p0; p < p1; p += kFewPanels) {
+            const int n = std::min(kFewPanels, p1 - p);
+            float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
+            few_backward(b, l, p, n, delta[l].rows.data() + here,
+                         a.gated ? gate[l].rows.data() + here : nullptr, weights[l - 1], y, stride,
+                         mine);
+            if (l > 1)
+              for (int i = 0; i < n; ++i) split(b, block, l - 1, p + i, y + i * stride);
+          }
+          return;
+        }
+        const ptrdiff_t stride = static_cast<ptrdiff_t>(height(b)) * P;
+        const int most = together(b, panels(l));
+        for (int p = p0, count; p < p1; p += count) {
+          count = std::min(most, p1 - p);
+          float* y = l == 1 ? delta_x.data() + at(b, 0, p) : mine.panel.data();
+          for (int term = 0; term < (a.gated ? 2 : 1); ++term) {
+            const float* w = term ? weights[l - 1].gate : weights[l - 1].weight;
+            const Bf16* tiles = pack_panels(w + b.expert * matrix_size, d_in, false, p, p + count,
+                                            a.d_out, d_in, mine.tiles.data());
+            HalfRaw r{product(b, (term ? gate : delta)[l].rows.data() + at(b, l, 0), l,
+                              std::min(count * P, d_in - p * P), tiles, mine)};
+            r.stride = stride;
+            r.y = y;
+            r.accumulate = term == 1;
+            kernels->raw(r);
+          }
+          if (l > 1)
+            for (int i = 0; i < count; ++i) split(b, block, l - 1, p + i, y + i * stride);
+        }
+      });
+    }
+  }
+  for (int l = 1; l <= L; ++l) {
+    const GroupedArrays<float*>& g = gradients[l - 1];
+    const int d_out = width(l);
     auto add_up = [&](const Delta& d, float* bias) {
       if (!bias) return;
       for (int e = 0; e < spec.n_experts; ++e) {
         if (keep_idle && plan.idle(e)) continue;
-        for (int c = 0; c < a.d_out; ++c) {
+        for (int c = 0; c < d_out; ++c) {
           float sum = 0;
           for (int i = plan.first_block[e]; i < plan.first_block[e + 1]; ++i)
             sum += d.sums.data()[static_cast<ptrdiff_t>(i) * panels(l) * P + c];
-          bias[static_cast<ptrdiff_t>(e) * a.d_out + c] = sum;
+          bias[static_cast<ptrdiff_t>(e) * d_out + c] = sum;
         }
       }
     };
     add_up(delta[l], g.bias);
-    if (a.gated) add_up(gate[l], g.gate_bias);
+    if (layer(l).gated) add_up(gate[l], g.gate_bias);
   }
   if (grad_x) combine(plan, delta_x.data(), 0, nullptr, grad_x, team, poll);
 }
@@ -368,13 +394,11 @@ std::shared_ptr<const GroupedHalfPack> GroupedHalf::pack(const Weights& weights,
     auto tiles = [&](const float* w) {
       Aligned<Bf16> packed(w ? static_cast<size_t>(n_experts) * out * in * kHalfTile : 0);
       if (!w) return packed;
-      auto desk = s.desks(n_threads);
-      s.each(static_cast<int64_t>(n_experts) * out, n_threads, Poll(),
-             [&](int64_t task, int thread) {
-               s.pack_panel(w + task / out * d_out * d_in, d_in, true, static_cast<int>(task % out),
-                            d_in, d_out, desk[thread].tile.data(),
-                            packed.data() + task * in * kHalfTile);
-             });
+      s.each(static_cast<int64_t>(n_experts) * out, n_threads, Poll(), [&](int64_t task, int) {
+        const int p = static_cast<int>(task % out);
+        s.pack_panels(w + task / out * d_out * d_in, d_in, true, p, p + 1, d_in, d_out,
+                      packed.data() + task * in * kHalfTile);
+      });
       return packed;
     };
     auto copy = [&](const float* b) {

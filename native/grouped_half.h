@@ -47,9 +47,9 @@ struct GroupedHalf::Shape {
 
   // What one thread works in.
   struct Desk {
-    Loan<Bf16> tiles;   // a packed panel of weights
-    Loan<float> panel;  // three panels of a block
-    Loan<float> tile;   // gradient tiles, or one weight tile on its way into bfloat16
+    Loan<Bf16> tiles;   // kChunk packed panels of weights
+    Loan<float> panel;  // three times kChunk panels of a block
+    Loan<float> tile;   // gradient tiles
     std::vector<const Bf16*> pointers;
   };
 
@@ -76,8 +76,8 @@ struct GroupedHalf::Shape {
   std::vector<Desk> desks(int count) const {
     std::vector<Desk> all(count);
     for (Desk& d : all) {
-      d.tiles = Loan<Bf16>(pool, static_cast<size_t>(widest) * kHalfTile);
-      d.panel = Loan<float>(pool, size_t{3} * kBlockRows * P);
+      d.tiles = Loan<Bf16>(pool, static_cast<size_t>(kChunk) * widest * kHalfTile);
+      d.panel = Loan<float>(pool, size_t{3} * kChunk * kBlockRows * P);
       d.tile = Loan<float>(pool, static_cast<size_t>(kGradientOut * kGradientIn + 1) * kHalfTile);
       d.pointers.resize(widest);
     }
@@ -112,24 +112,30 @@ struct GroupedHalf::Shape {
     return ((b.place - first_place) * panels(l) + static_cast<ptrdiff_t>(p) * height(b)) * P;
   }
 
-  // Packs output panel p of x W^T (turned) or of x W: rows of w are ld columns apart.
-  const Bf16* pack_panel(const float* w, ptrdiff_t ld, bool turned, int p, int k_width, int columns,
-                         float* tile, Bf16* to) const {
-    const int n = std::min(P, columns - p * P);
-    for (int q = 0; q * P < k_width; ++q) {
-      const int k = std::min(P, k_width - q * P);
-      if (turned)
-        wide->load_tile_turned(w + static_cast<ptrdiff_t>(p) * P * ld + q * P, ld, n, k, tile);
-      else
-        wide->load_tile(w + static_cast<ptrdiff_t>(q) * P * ld + p * P, ld, k, n, tile);
-      kernels->pack(tile, to + q * kHalfTile, nullptr);
-    }
+  // Packs output panels [p0, p1) of x W^T (turned) or of x W: rows of w are ld columns apart.
+  const Bf16* pack_panels(const float* w, ptrdiff_t ld, bool turned, int p0, int p1, int k_width,
+                          int columns, Bf16* to) const {
+    Bf16* tile = to;
+    for (int p = p0; p < p1; ++p)
+      for (int q = 0; q * P < k_width; ++q, tile += kHalfTile) {
+        const int n = std::min(P, columns - p * P), k = std::min(P, k_width - q * P);
+        if (turned)
+          kernels->pack_turned(w + static_cast<ptrdiff_t>(p) * P * ld + q * P, ld, n, k, tile);
+        else
+          kernels->pack_straight(w + static_cast<ptrdiff_t>(q) * P * ld + p * P, ld, k, n, tile);
+      }
     return to;
+  }
+  // Output panels of one product: more than one where its rows, of layer l, leave the second-level
+  // cache.
+  static int together(const Block& b, int n_panels) {
+    constexpr ptrdiff_t kMost = 640 << 10;
+    return static_cast<ptrdiff_t>(height(b)) * n_panels * P * 2 > kMost ? kChunk : 1;
   }
   HalfProduct product(const Block& b, const Bf16* x, int l, int columns, const Bf16* w,
                       Desk& desk) const {
     for (int q = 0; q < panels(l); ++q) desk.pointers[q] = x + at(b, l, q) - at(b, l, 0);
-    return {desk.pointers.data(), panels(l), height(b), columns, w, 0};
+    return {desk.pointers.data(), panels(l), height(b), columns, w, panels(l) * kHalfTile};
   }
   void narrow(const Block& b, const float* x, Epilogue finish, const Bf16* side, Bf16* y,
               Bf16* paired) const {
@@ -144,6 +150,13 @@ struct GroupedHalf::Shape {
     kernels->narrow(a);
   }
 
+  // Rows that pass all layers together: some 4 MiB of activations, or one block.
+  int64_t wave_rows() const {
+    constexpr int64_t kWaveBytes = 4 << 20;
+    int64_t row_bytes = 0;
+    for (int l = 0; l < depth(); ++l) row_bytes += int64_t{2} * P * panels(l);
+    return std::max<int64_t>(kBlockRows, kWaveBytes / row_bytes);
+  }
   double gradient_bytes(const Plan<float>& plan) const {
     int busy = 0;
     for (int e = 0; e < spec.n_experts; ++e) busy += !plan.idle(e);

@@ -17,6 +17,7 @@ namespace isa_amx {
 namespace {
 #include "vmath.h"
 constexpr bool kTurnTransposes = true;
+#include "kernels_half_blocks.h"
 #include "kernels_impl.h"
 #include "kernels_pointwise.h"
 
@@ -139,29 +140,28 @@ INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
   alignas(64) float scratch[2][1024];
   const float* waiting = nullptr;
   int waiting_p = 0, waiting_row = 0, turn = 0;
-  for (int p = 0; p * 32 < a.columns; ++p)
-    for (int row0 = 0; row0 < a.rows; row0 += kHalfRows) {
-      float* sums = scratch[turn ^= 1];
-      int done = 0;
-      auto meanwhile = [&](int panels) INLINE_LAMBDA {
-        if (!waiting) return;
-        const int until = kHalfPieces * panels / a.n_panels;
-        for (; done < until; ++done) piece(waiting, waiting_p, waiting_row, done);
-      };
-      const Bf16* w = a.w + p * a.w_stride;
-      const float* from = bias ? bias + p * 32 : nullptr;
-      const int next = row0 + kHalfRows < a.rows ? row0 + kHalfRows : 0;
-      if (a.columns - p * 32 > 16) {
-        block_product<2>(a, w, from, row0, next, meanwhile);
-        store_sums<2>(sums);
-      } else {
-        block_product<1>(a, w, from, row0, next, meanwhile);
-        store_sums<1>(sums);
-        std::memset(sums + 256, 0, 1024);
-        std::memset(sums + 768, 0, 1024);
-      }
-      waiting = sums, waiting_p = p, waiting_row = row0;
+  each_block(a, [&](int p, int row0) INLINE_LAMBDA {
+    float* sums = scratch[turn ^= 1];
+    int done = 0;
+    auto meanwhile = [&](int panels) INLINE_LAMBDA {
+      if (!waiting) return;
+      const int until = kHalfPieces * panels / a.n_panels;
+      for (; done < until; ++done) piece(waiting, waiting_p, waiting_row, done);
+    };
+    const Bf16* w = a.w + p * a.w_stride;
+    const float* from = bias ? bias + p * 32 : nullptr;
+    const int next = row0 + kHalfRows < a.rows ? row0 + kHalfRows : 0;
+    if (a.columns - p * 32 > 16) {
+      block_product<2>(a, w, from, row0, next, meanwhile);
+      store_sums<2>(sums);
+    } else {
+      block_product<1>(a, w, from, row0, next, meanwhile);
+      store_sums<1>(sums);
+      std::memset(sums + 256, 0, 1024);
+      std::memset(sums + 768, 0, 1024);
     }
+    waiting = sums, waiting_p = p, waiting_row = row0;
+  });
   if (waiting)
     for (int i = 0; i < kHalfPieces; ++i) piece(waiting, waiting_p, waiting_row, i);
 }
@@ -237,6 +237,8 @@ const HalfKernels kernels_amx = {"amx",
                                  isa_amx::half_narrow,
                                  isa_amx::half_widen,
                                  isa_amx::half_pack,
+                                 isa_amx::half_pack_turned,
+                                 isa_amx::half_pack_straight,
                                  isa_amx::half_gather,
                                  isa_amx::half_few_packed,
                                  isa_amx::half_few_turned,

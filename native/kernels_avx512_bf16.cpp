@@ -8,6 +8,7 @@ namespace isa_avx512_bf16 {
 namespace {
 #include "vmath.h"
 constexpr bool kTurnTransposes = false;
+#include "kernels_half_blocks.h"
 #include "kernels_impl.h"
 #include "kernels_pointwise.h"
 
@@ -33,6 +34,9 @@ INLINE void eight_rows(const HalfProduct& a, const Bf16* w, const float* bias, i
       acc[r][h] = bias ? _mm512_load_ps(bias + h * 16) : _mm512_setzero_ps();
   for (int panel = 0; panel < a.n_panels; ++panel, w += kHalfTile) {
     const Bf16* x = a.x[panel] + static_cast<ptrdiff_t>(row) * 32;
+    // The next eight rows: half a kilobyte a panel is too short for the hardware to see a stream.
+#pragma GCC unroll 8
+    for (int r = 0; r < kTileRows; ++r) __builtin_prefetch(x + (kTileRows + r) * 32);
     for (int k = 0; k < 32; k += 2) {
       __m512bh wk[Halves];
 #pragma GCC unroll 2
@@ -55,22 +59,20 @@ INLINE void eight_rows(const HalfProduct& a, const Bf16* w, const float* bias, i
 template <class Piece>
 INLINE void all_blocks(const HalfProduct& a, const float* bias, Piece piece) {
   alignas(64) float sums[1024] = {};
-  for (int p = 0; p * 32 < a.columns; ++p) {
+  each_block(a, [&](int p, int row0) INLINE_LAMBDA {
     const bool narrow = a.columns - p * 32 <= 16;
     const Bf16* w = a.w + p * a.w_stride;
     const float* from = bias ? bias + p * 32 : nullptr;
     if (narrow)
       for (int i = 0; i < 1024; i += 512)
         for (int j = 256; j < 512; ++j) sums[i + j] = 0;
-    for (int row0 = 0; row0 < a.rows; row0 += kHalfRows) {
-      for (int row = 0; row < kHalfRows; row += kTileRows) {
-        float* to = sums + (row >= 16 ? 512 : 0) + (row % 16) * 16;
-        narrow ? eight_rows<1>(a, w, from, row0 + row, to)
-               : eight_rows<2>(a, w, from, row0 + row, to);
-      }
-      for (int i = 0; i < kHalfPieces; ++i) piece(sums, p, row0, i);
+    for (int row = 0; row < kHalfRows; row += kTileRows) {
+      float* to = sums + (row >= 16 ? 512 : 0) + (row % 16) * 16;
+      narrow ? eight_rows<1>(a, w, from, row0 + row, to)
+             : eight_rows<2>(a, w, from, row0 + row, to);
     }
-  }
+    for (int i = 0; i < kHalfPieces; ++i) piece(sums, p, row0, i);
+  });
 }
 
 #include "kernels_half_impl.h"
@@ -149,6 +151,8 @@ const HalfKernels kernels_avx512_bf16 = {"avx512_bf16",
                                          isa_avx512_bf16::half_narrow,
                                          isa_avx512_bf16::half_widen,
                                          isa_avx512_bf16::half_pack,
+                                         isa_avx512_bf16::half_pack_turned,
+                                         isa_avx512_bf16::half_pack_straight,
                                          isa_avx512_bf16::half_gather,
                                          isa_avx512_bf16::half_few_packed,
                                          isa_avx512_bf16::half_few_turned,

@@ -98,6 +98,9 @@ struct HalfKernels {
   void (*widen)(const Bf16* x, float* y, ptrdiff_t count);
   // A float32 weight tile [k][n] to its paired form; wt, unless null, to that of its transpose.
   void (*pack)(const float* w, Bf16* paired, Bf16* paired_transpose);
+  // The same from a row-major matrix, rows ld apart, zero outside n x k: a tile of W^T, of W.
+  void (*pack_turned)(const float* w, ptrdiff_t ld, int n, int k, Bf16* tile);
+  void (*pack_straight)(const float* w, ptrdiff_t ld, int k, int n, Bf16* tile);
   // Rows of a row-major matrix into panels and their turned form, as Kernels::gather; rows up to
   // the next multiple of kHalfRows become zero.
   void (*gather)(const float* x, ptrdiff_t columns, const int32_t* index, int rows, Bf16* panels,

@@ -117,39 +117,73 @@ INLINE void add_pairs(const Bf16* x, const Half* s, float* y, int rows) {
   });
 }
 
-// transpose_square with shuffles that stay within 16 bytes as long as they can.
+// Rounds of transpose_square, as shuffles that stay within 16 bytes as long as they can. Written
+// with vectors, since GCC 12 warns of its own headers' intrinsics.
+INLINE V<float> interleave_words(V<float> a, V<float> b, bool high) {
+  return high ? __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30,
+                                        15, 31)
+              : __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13,
+                                        29);
+}
+INLINE V<float> interleave_pairs(V<float> a, V<float> b, bool high) {
+  return high ? __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15,
+                                        30, 31)
+              : __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28,
+                                        29);
+}
+INLINE V<float> every_other_four(V<float> a, V<float> b, bool odd) {
+  return odd ? __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30,
+                                       31)
+             : __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26,
+                                       27);
+}
 INLINE void transpose_halves(Half* s) {
-  __m512i a[16], b[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) a[i] = reinterpret_cast<__m512i>(s[i]);
+  V<float> a[16], b[16];
 #pragma GCC unroll 8
   for (int i = 0; i < 16; i += 2) {
-    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    const V<float> even = reinterpret_cast<V<float>>(s[i]),
+                   odd = reinterpret_cast<V<float>>(s[i + 1]);
+    b[i] = interleave_words(even, odd, false);
+    b[i + 1] = interleave_words(even, odd, true);
   }
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4) {  // a[i + c]: columns c, c + 4, … of rows i to i + 3
-    a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
-    a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
-    a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
-    a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+    a[i] = interleave_pairs(b[i], b[i + 2], false);
+    a[i + 1] = interleave_pairs(b[i], b[i + 2], true);
+    a[i + 2] = interleave_pairs(b[i + 1], b[i + 3], false);
+    a[i + 3] = interleave_pairs(b[i + 1], b[i + 3], true);
   }
 #pragma GCC unroll 4
-  for (int c = 0; c < 4; ++c) {
-    const __m512i low0 = _mm512_shuffle_i32x4(a[c], a[c + 4], 0x88),
-                  high0 = _mm512_shuffle_i32x4(a[c], a[c + 4], 0xdd),
-                  low1 = _mm512_shuffle_i32x4(a[c + 8], a[c + 12], 0x88),
-                  high1 = _mm512_shuffle_i32x4(a[c + 8], a[c + 12], 0xdd);
-    s[c] = reinterpret_cast<Half>(_mm512_shuffle_i32x4(low0, low1, 0x88));
-    s[c + 8] = reinterpret_cast<Half>(_mm512_shuffle_i32x4(low0, low1, 0xdd));
-    s[c + 4] = reinterpret_cast<Half>(_mm512_shuffle_i32x4(high0, high1, 0x88));
-    s[c + 12] = reinterpret_cast<Half>(_mm512_shuffle_i32x4(high0, high1, 0xdd));
+  for (int c = 0; c < 4; ++c)
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; ++odd) {
+      const V<float> upper = every_other_four(a[c], a[c + 4], odd),
+                     lower = every_other_four(a[c + 8], a[c + 12], odd);
+      s[c + 4 * odd] = reinterpret_cast<Half>(every_other_four(upper, lower, false));
+      s[c + 4 * odd + 8] = reinterpret_cast<Half>(every_other_four(upper, lower, true));
+    }
+}
+
+// Pairs of 32 inputs (k valid) for sixteen outputs (n valid), from rows of W. Where that is all of
+// them, what stands at `next` is fetched meanwhile: the hardware does not follow so many rows.
+INLINE void turned_square(const float* w, ptrdiff_t ld, int n, int k, const float* next, Half* s) {
+  if (n >= 16 && k >= 32) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      s[i] = narrow_row(loadu(w + i * ld), loadu(w + i * ld + 16));
+      __builtin_prefetch(next + i * ld);
+      __builtin_prefetch(next + i * ld + 16);
+    }
+  } else {
+    for (int i = 0; i < 16; ++i)
+      s[i] =
+          i < n ? narrow_row(load_part(w + i * ld, k), load_part(w + i * ld + 16, k - 16)) : Half{};
   }
+  transpose_halves(s);
 }
 
 // y = bias + x W^T, W (columns, width): squares of 16 outputs by 32 inputs are rounded and
-// transposed in registers. The hardware does not follow sixteen rows at once: a later square of
-// theirs, or of the next sixteen, is fetched meanwhile.
+// transposed in registers; a later square of theirs, or of the next sixteen, is fetched.
 void half_few_turned(const HalfFew& a) {
   constexpr int kAhead = 128;
   const int end = (a.columns + 31) / 32 * 32;
@@ -157,32 +191,25 @@ void half_few_turned(const HalfFew& a) {
     float* y = a.y + (o / 32) * a.y_stride + o % 32;
     const V<float> start = few_bias(a, o);
     for (int r = 0; r < a.rows; ++r) store(y + r * 32, start);
-    const int n = smaller(16, a.columns - o);
-    if (n <= 0) continue;
+    if (o >= a.columns) continue;
     const float* w = a.w + o * a.ld;
     for (int k = 0; k < a.width; k += 32) {
-      const float* next =
-          k + kAhead < a.width ? w + k + kAhead : w + 16 * a.ld + k + kAhead - a.width;
+      const int ahead = k + kAhead;
+      const float* next = ahead < a.width ? w + ahead : w + 16 * a.ld + ahead - a.width;
       Half s[16];
-      if (n == 16 && k + 32 <= a.width) {
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) {
-          const float* from = w + i * a.ld + k;
-          s[i] = narrow_row(loadu(from), loadu(from + 16));
-          __builtin_prefetch(next + i * a.ld);
-          __builtin_prefetch(next + i * a.ld + 16);
-        }
-      } else {
-        for (int i = 0; i < 16; ++i) {
-          const float* from = w + i * a.ld + k;
-          s[i] = i < n ? narrow_row(load_part(from, a.width - k),
-                                    load_part(from + 16, a.width - k - 16))
-                       : Half{};
-        }
-      }
-      transpose_halves(s);
+      turned_square(w + k, a.ld, a.columns - o, a.width - k, next, s);
       add_pairs<16>(a.x + (k / 32) * a.x_stride, s, y, a.rows);
     }
+  }
+}
+
+// A tile of W^T: n outputs by k inputs, zero outside.
+void half_pack_turned(const float* w, ptrdiff_t ld, int n, int k, Bf16* tile) {
+  for (int half = 0; half < 2; ++half, w += 16 * ld, n -= 16) {
+    Half s[16];
+    turned_square(w, ld, n, k, w + 64, s);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) store_half(tile + half * 512 + i * 32, s[i]);
   }
 }
 
@@ -191,6 +218,18 @@ INLINE Half pair_of_rows(V<float> a, V<float> b) {
   const Half both = narrow_row(a, b);
   return __builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
                                  8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+// A tile of W: k inputs by n outputs, zero outside.
+void half_pack_straight(const float* w, ptrdiff_t ld, int k, int n, Bf16* tile) {
+  for (int i = 0; i < 32; i += 2, w += 2 * ld)
+    for (int half = 0; half < 2; ++half) {
+      const float* from = w + half * 16;
+      const int valid = n - half * 16;
+      store_half(tile + half * 512 + i * 16,
+                 pair_of_rows(load_part(from, i < k ? valid : 0),
+                              load_part(from + ld, i + 1 < k ? valid : 0)));
+    }
 }
 
 // y = x W, W (width, columns): sixteen of W's rows at a time over a strip of columns whose sums
@@ -238,11 +277,10 @@ void half_few_straight(const HalfFew& a) {
 // 64 bytes past the caches, which would read the line before they write it. A matrix is aligned to
 // its elements only, but what follows fills the line up.
 INLINE void store_past(float* to, V<float> a) {
-  const __m512 v = reinterpret_cast<__m512>(a);
-  _mm_stream_ps(to, _mm512_castps512_ps128(v));
-  _mm_stream_ps(to + 4, _mm512_extractf32x4_ps(v, 1));
-  _mm_stream_ps(to + 8, _mm512_extractf32x4_ps(v, 2));
-  _mm_stream_ps(to + 12, _mm512_extractf32x4_ps(v, 3));
+  _mm_stream_ps(to, __builtin_shufflevector(a, a, 0, 1, 2, 3));
+  _mm_stream_ps(to + 4, __builtin_shufflevector(a, a, 4, 5, 6, 7));
+  _mm_stream_ps(to + 8, __builtin_shufflevector(a, a, 8, 9, 10, 11));
+  _mm_stream_ps(to + 12, __builtin_shufflevector(a, a, 12, 13, 14, 15));
 }
 
 // O rows of w from paired_d's first column on, R pairs of rows.

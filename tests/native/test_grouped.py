@@ -418,6 +418,32 @@ def bf16(a):
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).view(np.float32).astype(np.float64)
 
 
+def rounding_twin(layers, weights, e, x, grad_y):
+    """y, grad_x and weights' gradients of expert e's two layers; rounds where the engine does."""
+    (_, activation, gated), _ = layers
+    (w, b, g, c), (w_2, b_2, _, _) = ([None if a is None else a[e] for a in p] for p in weights)
+    f, h_0, d_2 = ACTIVATIONS[activation], bf16(x), bf16(grad_y)
+    z = h_0 @ bf16(w).T + b
+    inner = h_0 @ bf16(g).T + c if gated else z
+    h_1 = bf16(f.value(inner) * (z if gated else 1.0))
+    d_h = d_2 @ bf16(w_2)
+    d_inner = bf16(d_h * bf16(f.derivative(inner) * (z if gated else 1.0)))
+    d_z = bf16(d_h * bf16(f.value(inner))) if gated else d_inner
+    d_x = d_z @ bf16(w) + (d_inner @ bf16(g) if gated else 0.0)
+    first = [d_z.T @ h_0, d_z.sum(0)]
+    first += [d_inner.T @ h_0, d_inner.sum(0)] if gated else [None, None]
+    return h_1 @ bf16(w_2).T + b_2, d_x, [first, [d_2.T @ h_1, d_2.sum(0), None, None]]
+
+
+def assert_near_twin(y, got_x, got_weights, expected, e, near):
+    assert distance(y, expected[0]) < near
+    assert distance(got_x, expected[1]) < near
+    for layer, arrays in zip(got_weights, expected[2], strict=True):
+        for name, a, want in zip(ExpertWeights._fields, layer, arrays, strict=True):
+            if want is not None:
+                assert distance(a[e], want) < near, name
+
+
 FEW = [  # (d_in, d_out, gated): whole panels, panels that end early, longer than a strip
     (64, 96, True),
     (75, 101, True),
@@ -444,27 +470,10 @@ def test_streams_in_bfloat16_match_a_twin_that_rounds_and_many_rows(unit, shape,
     packed = experts(experts.pack(weights), x[:rows], offsets=[0, 0, rows], n_threads=1)
     assert_same_bits(packed, y)
 
-    (w, b, g, c), (w_2, b_2) = (
-        [None if a is None else a[1] for a in layer] for layer in (weights[0], weights[1][:2])
-    )
-    f, h_0, d_2 = ACTIVATIONS["silu"], bf16(x[:rows]), bf16(grad_y[:rows])
-    z = h_0 @ bf16(w).T + b
-    inner = h_0 @ bf16(g).T + c if gated else z
-    h_1 = bf16(f.value(inner) * (z if gated else 1.0))
-    d_h = d_2 @ bf16(w_2)
-    d_inner = bf16(d_h * bf16(f.derivative(inner) * (z if gated else 1.0)))
-    d_z = bf16(d_h * bf16(f.value(inner))) if gated else d_inner
-    d_x = d_z @ bf16(w) + (d_inner @ bf16(g) if gated else 0.0)
+    expected = rounding_twin(layers, weights, 1, x[:rows], grad_y[:rows])
     # One factor in a sum may be rounded the other way: 2^-8 of one of the terms.
     near = 2e-3 if min(d_in, d_out) > 1 else 2**-7
-    assert distance(y, h_1 @ bf16(w_2).T + b_2) < near
-    assert distance(got.x, d_x) < near
-    assert distance(got.weights[1].weight[1], d_2.T @ h_1) < near
-    assert distance(got.weights[1].bias[1], d_2.sum(0)) < near
-    assert distance(got.weights[0].weight[1], d_z.T @ h_0) < near
-    assert distance(got.weights[0].bias[1], d_z.sum(0)) < near
-    if gated:
-        assert distance(got.weights[0].gate[1], d_inner.T @ h_0) < near
+    assert_near_twin(y, got.x, got.weights, expected, 1, near)
     for layer in got.weights:
         assert not any(a[0].any() for a in layer if a is not None)
 
@@ -511,3 +520,29 @@ def test_gradients_larger_than_the_caches_are_those_of_smaller_ones(unit, d_in, 
     assert_close(place[0], grad_y.T @ x, 1e-6)
     assert into[-1] == 7
     assert (into[:shift] == 7).all()
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_rows_wider_than_the_cache_and_in_waves_match_the_twin(unit, gated):
+    """1,100 inputs of 700 rows share their reading among panels; 3,000 rows are several waves."""
+    rng = np.random.default_rng(18)
+    d, counts = 1100, (700, 40, 0, 1610, 650)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    layers = [(75, "gelu", gated), (d, "identity", False)]
+    experts = Experts(len(counts), d, layers, precision="bfloat16")
+    weights = make_weights(rng, len(counts), d, layers)
+    x, grad_y = draw(rng, offsets[-1], d), draw(rng, offsets[-1], d)
+    y, passed = experts.forward(weights, x, offsets=offsets)
+    got = experts.backward(passed, grad_y, n_threads=1)
+    assert_same_bits(experts(experts.pack(weights), x, offsets=offsets, n_threads=1), y)
+    again = experts.backward(passed, grad_y, n_threads=2)
+    assert_same_bits(again.x, got.x)
+    assert_same_bits(again.weights[0].weight, got.weights[0].weight)
+    for e in (0, 1, 3, 4):
+        rows = slice(offsets[e], offsets[e + 1])
+        expected = rounding_twin(layers, weights, e, x[rows], grad_y[rows])
+        assert_near_twin(y[rows], got.x[rows], got.weights, expected, e, 2e-3)
+    assert not got.weights[0].weight[2].any()
+    few = experts(experts.pack(weights), x[-650:-640], offsets=[0, 0, 0, 0, 0, 10])
+    if unit == "avx512_bf16":
+        assert_same_bits(few, y[-650:-640])

@@ -144,14 +144,33 @@ def check_output(path: str, verb: str, inputs: Iterable[str]) -> None:
 
 
 def new_estimator(
-    task: Task, preset: str, max_seconds: float | None, seed: int, threads: int | None
+    task: Task,
+    preset: str,
+    max_seconds: float | None,
+    seed: int,
+    threads: int | None,
+    neighbours: bool | None = None,
 ) -> Any:
     """Return an estimator of tables that is not fitted yet."""
     from lamina.tabular.tabular_classifier import TabularClassifier
     from lamina.tabular.tabular_regressor import TabularRegressor
 
     kind = TabularClassifier if task == "classification" else TabularRegressor
-    return kind(preset, max_seconds=max_seconds, random_state=seed, n_threads=threads)
+    return kind(
+        preset,
+        neighbours=neighbours,
+        max_seconds=max_seconds,
+        random_state=seed,
+        n_threads=threads,
+    )
+
+
+def neighbours_text(est: Any) -> str:
+    """Return which training rows a model of a table keeps."""
+    if est.neighbours_ is None:
+        return "not read; the model keeps no table of training rows"
+    n_rows = len(est.neighbours_.rows)
+    return f"read: the targets of the nearest of {n_rows:,} training rows, kept in the model"
 
 
 def members_text(report: Any, unit: str = "epochs") -> str:

@@ -18,6 +18,7 @@ from lamina.cli.console import (
     facts,
     json_option,
     members_text,
+    neighbours_text,
     new_estimator,
     note,
     print_json,
@@ -84,6 +85,11 @@ class FiniteRange(click.FloatRange):
     help="fast takes about a third of the time, best several times as long.",
 )
 @click.option(
+    "--no-neighbours",
+    is_flag=True,
+    help="Keep no training rows in the model, though predictions may gain by the nearest ones.",
+)
+@click.option(
     "--test-size",
     type=FiniteRange(0.0, 0.9),
     default=0.2,
@@ -131,6 +137,7 @@ def command(
     out: str | None,
     task: Task | None,
     preset: str,
+    no_neighbours: bool,
     test_size: float,
     max_seconds: float | None,
     seed: int,
@@ -172,7 +179,8 @@ def command(
     if not as_json:
         for text in data.early_notes:
             note(text)
-    est = new_estimator(data.task, preset, max_seconds, seed, threads)
+    neighbours = False if no_neighbours else None
+    est = new_estimator(data.task, preset, max_seconds, seed, threads, neighbours)
     est._uses = data.uses
     score_name = "accuracy" if data.task == "classification" else "R2"
     with TrainingProgress(score_name, max_seconds, quiet or as_json) as progress:
@@ -191,6 +199,7 @@ def command(
         "task": data.task,
         "preset": preset,
         "seed": seed,
+        "n_neighbour_rows": 0 if est.neighbours_ is None else len(est.neighbours_.rows),
         "n_test_rows": data.n_test_rows,
         "test_scores": scores,
         "out_of_fold_scores": dict(est.report_.scores),
@@ -376,6 +385,8 @@ def _summarise(est: Any, report: Mapping[str, Any], data: FitData) -> None:
     pairs.append(("columns", f"{len(est.inputs_.names)} used, {n_inputs} inputs"))
     pairs.append(("found", data.uses.counts()))
     pairs.append(("rows", f"{data.training.n_rows:,} training, {data.n_test_rows:,} test"))
+    if est.neighbours_ is not None:
+        pairs.append(("neighbours", neighbours_text(est)))
     pairs.append(("members", members_text(est.report_)))
     if 0 < data.n_test_rows < FEW_ROWS:
         note(f"the test score is of {data.n_test_rows} rows only: much of it is chance.")

@@ -11,6 +11,7 @@ from lamina.cli.console import (
     SCORE_NAMES,
     facts,
     json_option,
+    neighbours_text,
     note,
     one_line,
     open_estimator,
@@ -106,7 +107,14 @@ def _show_estimator(role: str, est: Any) -> None:
         more = f" and {len(classes) - 10} more" if len(classes) > 10 else ""
         kind = f"classes {', '.join(classes[:10])}{more}"
     members = f"{est.ensemble_.n_params:,} parameters in {len(est.ensemble_)} members"
-    facts([("role", role.replace("_", " ")), ("target", f"{name}{kind}"), ("numbers", members)])
+    facts(
+        [
+            ("role", role.replace("_", " ")),
+            ("target", f"{name}{kind}"),
+            ("numbers", members),
+            ("neighbours", neighbours_text(est)),
+        ]
+    )
     _show_layers(est.ensemble_.spec)
     click.echo("\nthe table it was fitted on")
     _show_uses(est.inputs_.uses)

@@ -17,6 +17,7 @@ from lamina.tabular.explained import Attributions, Dependence, Explanation, Impo
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
 from lamina.tabular.mixing import BATCH_ROWS, Floats
+from lamina.tabular.neighbours import Neighbours
 from lamina.tabular.row_losses import check_scoring, row_losses
 from lamina.tabular.table import Table
 
@@ -32,6 +33,8 @@ class Explainable:
     ensemble_: Ensemble
     head_: ClassHead | NumberHead
     background_: NDArray[np.float32]
+    neighbours_: Neighbours | None
+    n_threads: int | None
 
     @overload
     def explain(
@@ -177,9 +180,19 @@ class Explainable:
 
     def _predictions(self, x: NDArray[np.float32]) -> Floats:
         """Return probabilities or numbers (n, n_outputs) for rows of x."""
-        output = self.ensemble_(x)
+        output = self.ensemble_(self._widened(x))
         head = self.head_
         return head.probabilities(output) if isinstance(head, ClassHead) else head.numbers(output)
+
+    @property
+    def _cells(self) -> tuple[int, ...]:
+        """Of x as the network reads it: the table's columns, then what neighbours add."""
+        added = () if self.neighbours_ is None else self.neighbours_.cells
+        return (*self.inputs_.cells, *added)
+
+    def _widened(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return x (n, d_in) of the table's columns as the network reads it."""
+        return x if self.neighbours_ is None else self.neighbours_.widen(x, self.n_threads)
 
     def _predictions_of(self, table: Table, where: str) -> Floats:
         """Return probabilities or numbers (n, n_outputs) for the rows of a table."""

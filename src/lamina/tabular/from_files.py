@@ -19,6 +19,7 @@ from lamina.core.ensemble import Ensemble
 from lamina.core.history import EpochReport, History
 from lamina.tabular.fit_report import FitReport
 from lamina.tabular.inputs import Inputs
+from lamina.tabular.neighbours import Neighbours
 from lamina.tabular.recipe import find_recipe
 from lamina.tabular.target import Target
 
@@ -39,6 +40,7 @@ class FromFiles:
     inputs_: Inputs
     ensemble_: Ensemble
     background_: NDArray[np.float32]
+    neighbours_: Neighbours | None
     target_: Target
     report_: FitReport
     histories_: list[History]
@@ -61,7 +63,8 @@ class FromFiles:
         Rows are read a batch at a time, encoded to disk, and learnt from in chunks drawn at random.
         At most 20,000 of them, or an eighth, are held out from all members: they choose each
         member's best parameters, and are all that the out-of-fold attributes are about, in the
-        order of `held_out_`. Made for 100,000 rows and more; fewer do better with `fit`.
+        order of `held_out_`. Made for 100,000 rows and more; fewer do better with `fit`, which
+        alone looks up neighbours.
 
         Parameters
         ----------
@@ -127,6 +130,7 @@ class FromFiles:
         self.feature_names_in_ = np.array(done.names, dtype=object)
         self.n_features_in_ = len(done.names)
         self.inputs_, self.ensemble_ = done.inputs, done.ensemble
+        self.neighbours_ = None
         self.background_ = done.background
         self.target_ = done.target.described
         self.histories_ = [replace(h, state=None) for h in done.histories]

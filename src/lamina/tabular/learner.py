@@ -75,6 +75,7 @@ def learn(
     recipe: Recipe,
     *,
     strata: NDArray[np.int64] | None = None,
+    trained_on: list[NDArray[np.bool_]] | None = None,
     sample_weight: Array | None = None,
     rng: np.random.Generator,
     n_threads: int | None = None,
@@ -90,13 +91,16 @@ def learn(
     strata : (n,) int, optional
         Rows of one stratum are spread over the folds evenly; a row alone in its stratum is held
         out by nobody.
+    trained_on : list of masks (n,), optional
+        The rows that each member learns from, in place of folds.
     sample_weight : (n,) float32, optional
         Rows of weight 0 are neither learnt from nor scored.
     on_epoch : callable, optional
         Told after each epoch of each member.
     """
     n = len(x)
-    trained_on = make_folds(n, recipe, strata, sample_weight, rng)
+    if trained_on is None:
+        trained_on = make_folds(n, recipe, strata, sample_weight, rng)
     k = len(trained_on)
     networks = [
         Network(

@@ -41,6 +41,8 @@ class Recipe:
         Bounds on it.
     patience : int
         Epochs without a lower held-out loss before a member stops.
+    tries_neighbours : bool
+        Whether a pilot asks if neighbours' targets help; see `pilot`.
     """
 
     widths: tuple[int, ...] = (128, 128)
@@ -55,6 +57,7 @@ class Recipe:
     least_epochs: int = 3
     most_epochs: int = 200
     patience: int = 16
+    tries_neighbours: bool = True
 
     def for_rows(self, n_rows: int) -> Recipe:
         """Return the recipe for a table of so many rows: few need a smaller network."""
@@ -85,7 +88,13 @@ class Recipe:
 _DEFAULT: Final = Recipe()
 PRESETS: Final = {
     "fast": replace(
-        _DEFAULT, widths=(128,), n_folds=4, least_members=8, n_seen=120_000, patience=8
+        _DEFAULT,
+        widths=(128,),
+        n_folds=4,
+        least_members=8,
+        n_seen=120_000,
+        patience=8,
+        tries_neighbours=False,
     ),
     "default": _DEFAULT,
     "best": replace(_DEFAULT, widths=(256, 256), least_members=32, n_seen=480_000, patience=24),

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from lamina.core import modelfile
 from lamina.core.checks import check_number
+from lamina.core.column_embeddings import ColumnEmbeddings
 from lamina.core.engine import default_n_threads, isa
 from lamina.core.errors import DataError, ShapeError
 from lamina.core.history import EpochReport, History
@@ -30,6 +31,7 @@ from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
 from lamina.tabular.kinds import find_uses
 from lamina.tabular.learner import Learned, learn
+from lamina.tabular.pilot import Rows, find_neighbours
 from lamina.tabular.recipe import PRESETS, find_recipe
 from lamina.tabular.table import Table
 from lamina.tabular.tabular_file import to_parts
@@ -47,6 +49,7 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "preset": [StrOptions(set(PRESETS))],
+        "neighbours": [None, "boolean"],
         "max_seconds": [None, Interval(Real, 0, None, closed="neither")],
         "types": [None, Mapping],
         "random_state": ["random_state"],
@@ -55,6 +58,7 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
     }
 
     preset: str
+    neighbours: bool | None
     max_seconds: float | None
     types: Mapping[str, str] | None
     random_state: Any
@@ -130,11 +134,11 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
         return np.concatenate([empty, *outputs])
 
     def _outputs(self, X: Any, where: str) -> Iterator[tuple[Array, Array]]:
-        """Yield x and the members' mean output for the rows of X, some at a time."""
+        """Yield x, widened, and the members' mean output for the rows of X, some at a time."""
         check_is_fitted(self)
         table = self.inputs_.prepare(self._table_to_predict(X, where), where, warn=True)
         for start in range(0, table.n_rows, BATCH_ROWS):
-            x = self.inputs_.write(table.take(slice(start, start + BATCH_ROWS)))
+            x = self._widened(self.inputs_.write(table.take(slice(start, start + BATCH_ROWS))))
             yield x, self.ensemble_(x)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -184,7 +188,7 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
         strata: NDArray[np.int64] | None,
         weight: Array | None,
     ) -> tuple[Learned, Array]:
-        """Train the members; sets inputs_, ensemble_, report_ and returns them with x."""
+        """Train the members; sets inputs_, ensemble_, report_ and returns them with x, widened."""
         began = time.perf_counter()
         where = f"{type(self).__name__}.fit"
         recipe = find_recipe(self.preset, where).for_rows(table.n_rows)
@@ -194,29 +198,43 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
         prepared = uses.apply(table, where)
         inputs = Inputs.fit(prepared, uses)
         x = inputs.write(prepared)
+        background = draw_background(x, weight, seed)
         x_written = time.perf_counter()
+        weight32 = None if weight is None else weight.astype(np.float32)
+        neighbours, x, tried = find_neighbours(
+            Rows(x, y, inputs.cells, weight32),
+            head.objective,
+            recipe,
+            wanted=self.neighbours,
+            seed=seed,
+            n_threads=self.n_threads,
+            max_seconds=self._seconds_left(began, self._share_of_time),
+        )
+        neighbours_found = time.perf_counter()
+        added = () if neighbours is None else neighbours.cells
         learned = learn(
             x,
             y,
-            inputs.encoding(recipe.n_features),
+            ColumnEmbeddings((*inputs.cells, *added), recipe.n_features),
             head.objective,
             recipe,
             strata=strata,
-            sample_weight=None if weight is None else weight.astype(np.float32),
+            sample_weight=weight32,
             rng=np.random.default_rng(seed),
             n_threads=self.n_threads,
             max_seconds=self._seconds_left(began, self._share_of_time),
             on_epoch=self._told_each_epoch(),
         )
         histories = learned.histories
-        self.inputs_, self.ensemble_ = inputs, learned.ensemble
+        self.inputs_, self.neighbours_, self.ensemble_ = inputs, neighbours, learned.ensemble
+        self.background_ = background
         self.__dict__.pop("held_out_", None)  # of an earlier `fit_files`
-        self.background_ = draw_background(x, weight, seed)
         self.histories_ = [replace(h, state=None) for h in histories]
         self._stages = {
             "find what columns are for": uses_found - began,
             "make columns numbers": x_written - uses_found,
-            "train": time.perf_counter() - x_written,
+            "find neighbours": neighbours_found - x_written,
+            "train": time.perf_counter() - neighbours_found,
         }
         self.report_ = FitReport(
             n_rows=table.n_rows,
@@ -227,7 +245,7 @@ class BaseTabular(Explainable, FromFiles, BaseEstimator):
             seed=seed,
             n_threads=default_n_threads(self.n_threads),
             isa=isa(),
-            notes=(*table.notes, *uses.notes),
+            notes=(*table.notes, *uses.notes, *tried),
             seconds=time.perf_counter() - began,
         )
         return learned, x

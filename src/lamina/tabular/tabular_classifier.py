@@ -42,6 +42,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     ----------
     preset : {"fast", "default", "best"}, default "default"
         "fast" takes about a third of the time, "best" several times as long.
+    neighbours : bool, optional
+        Whether the network also reads the mean targets of the training rows nearest by the numeric
+        columns; the model then keeps those columns' values and the target of up to 50,000 rows, and
+        a prediction takes about twice as long. None lets a pilot on held-out rows decide, from 500
+        rows on (preset "fast": never); False is for models that must hold no table of training
+        rows (`background_` remains, and out-of-fold predictions); True skips the pilot.
     max_seconds : float > 0, optional
         Begin no further epoch after so long; members share the time. Results then depend on it.
     class_weight : dict or "balanced", optional
@@ -64,8 +70,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Where X had column names.
     ensemble_ : lamina.Ensemble
     inputs_ : the columns' way into the network
+    neighbours_ : Neighbours or None
+        The training rows kept, where neighbours are read; `report_.notes` says so.
     background_ : ndarray (at most 128, d_in) of float32
-        Rows that it learnt from, as the network reads them: what `explain` compares with.
+        Rows that it learnt from, encoded: what `explain` compares with.
     out_of_fold_proba_ : ndarray (n, n_classes)
         Calibrated probabilities of the training rows, each by members that did not see it.
     held_out_ : ndarray (n_held,)
@@ -113,6 +121,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self,
         preset: str = "default",
         *,
+        neighbours: bool | None = None,
         max_seconds: float | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         types: Mapping[str, str] | None = None,
@@ -121,6 +130,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         verbose: bool | int = False,
     ) -> None:
         self.preset = preset
+        self.neighbours = neighbours
         self.max_seconds = max_seconds
         self.class_weight = class_weight
         self.types = types

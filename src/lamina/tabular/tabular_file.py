@@ -16,6 +16,7 @@ from lamina.tabular.explain import BACKGROUND_ROWS
 from lamina.tabular.fit_report import FitReport
 from lamina.tabular.head import ClassHead, NumberHead
 from lamina.tabular.inputs import Inputs
+from lamina.tabular.neighbours import Neighbours
 from lamina.tabular.quantiles import Quantiles
 from lamina.tabular.row_losses import class_codes
 from lamina.tabular.table import CODED, Column, Table
@@ -50,6 +51,9 @@ def to_parts(est: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         spec["n_dims"] = est._n_dims
     else:
         spec["classes"] = classes_to_json(est.classes_)
+    if est.neighbours_ is not None:
+        arrays |= est.neighbours_.arrays()
+        spec["neighbours"] = est.neighbours_.to_json()
     if hasattr(est, "held_out_"):
         arrays["held_out"] = held_values(est)
     if hasattr(est, "feature_names_in_"):
@@ -77,6 +81,9 @@ def from_parts(kind: type[Any], spec: Mapping[str, Any], arrays: Mapping[str, Ar
     est = kind(**{k: _decode(k, v) for k, v in spec["parameters"].items()})
     est._validate_params()
     est.inputs_ = Inputs.from_json(spec["inputs"], arrays)
+    est.neighbours_ = None
+    if "neighbours" in spec or "neighbours.rows" in arrays:
+        est.neighbours_ = Neighbours.from_json(spec["neighbours"], arrays, est.inputs_.cells)
     ensemble = {"network": spec["network"], "n_members": spec["n_members"]}
     est.ensemble_ = Ensemble.from_file_parts(ensemble, {"theta": arrays["theta"]})
     est.report_ = FitReport.from_json(spec["report"])
@@ -92,7 +99,7 @@ def from_parts(kind: type[Any], spec: Mapping[str, Any], arrays: Mapping[str, Ar
         _require(type(est._n_dims) is int and est._n_dims in (1, 2), "one or two dimensions")
         if "quantiles" in spec or "quantiles.theta" in arrays:
             est.quantiles_ = Quantiles.from_json(spec["quantiles"], arrays)
-            reads = est.quantiles_.reads(est.inputs_.cells, len(est.head_.centre))
+            reads = est.quantiles_.reads(est._cells, len(est.head_.centre))
             _require(reads, "its quantiles")
         _require(est._n_dims == 2 or len(est.head_.centre) == 1, "one target a dimension")
     _check_network(est)
@@ -123,7 +130,7 @@ def _check_network(est: Any) -> None:
     spec, objective = est.ensemble_.spec, est.head_.objective
     encoding = spec.encoding
     _require(isinstance(encoding, ColumnEmbeddings), "embeddings of columns")
-    _require(encoding.cells == est.inputs_.cells, "a network that reads these columns")
+    _require(encoding.cells == est._cells, "a network that reads these columns")
     _require(
         (spec.d_out, spec.output) == (objective.d_out, objective.output),
         f"a network of {objective.d_out} outputs, {objective.output}",

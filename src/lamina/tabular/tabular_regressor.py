@@ -43,6 +43,12 @@ class TabularRegressor(RegressorMixin, Uncertain):
     loss : {"squared_error", "absolute_error", "poisson"}, default "squared_error"
         What is predicted: the mean, the median, or the mean of counts and other targets ≥ 0 whose
         spread grows with them.
+    neighbours : bool, optional
+        Whether the network also reads the mean targets of the training rows nearest by the numeric
+        columns; the model then keeps those columns' values and the target of up to 50,000 rows, and
+        a prediction takes about twice as long. None lets a pilot on held-out rows decide, from 500
+        rows on (preset "fast": never); False is for models that must hold no table of training
+        rows (`background_` remains, and out-of-fold predictions); True skips the pilot.
     max_seconds : float > 0, optional
         Begin no further epoch after so long; members share the time. Results then depend on it.
     types : mapping of column to use, optional
@@ -61,8 +67,10 @@ class TabularRegressor(RegressorMixin, Uncertain):
         Where X had column names.
     ensemble_ : lamina.Ensemble
     inputs_ : the columns' way into the network
+    neighbours_ : Neighbours or None
+        The training rows kept, where neighbours are read; `report_.notes` says so.
     background_ : ndarray (at most 128, d_in) of float32
-        Rows that it learnt from, as the network reads them: what `explain` compares with.
+        Rows that it learnt from, encoded: what `explain` compares with.
     out_of_fold_ : ndarray (n,) or (n, n_targets)
         Predictions for the training rows, each by members that did not see it.
     held_out_ : ndarray (n_held,)
@@ -113,6 +121,7 @@ class TabularRegressor(RegressorMixin, Uncertain):
         preset: str = "default",
         *,
         loss: str = "squared_error",
+        neighbours: bool | None = None,
         max_seconds: float | None = None,
         types: Mapping[str, str] | None = None,
         random_state: Any = None,
@@ -121,6 +130,7 @@ class TabularRegressor(RegressorMixin, Uncertain):
     ) -> None:
         self.preset = preset
         self.loss = loss
+        self.neighbours = neighbours
         self.max_seconds = max_seconds
         self.types = types
         self.random_state = random_state

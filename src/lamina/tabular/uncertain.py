@@ -65,7 +65,7 @@ class Uncertain(BaseTabular):
         return learn_quantiles(
             x[kept],
             rows,
-            self.inputs_.cells,
+            self._cells,
             sample_weight=None if weight is None else weight[kept],
             rng=rng,
             n_threads=self.n_threads,

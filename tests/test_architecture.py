@@ -112,6 +112,7 @@ def test_the_import_contracts_hold_and_a_planted_import_breaks_them(
         assert any(v == "BROKEN" and name.startswith(broken) for name, v in verdicts), verdicts
 
 
+@pytest.mark.alone
 def test_import_lamina_loads_numpy_and_nothing_heavy() -> None:
     code = (
         "import sys, time, numpy\n"

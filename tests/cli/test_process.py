@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone  # looks at the clock
+
 COMMAND = [sys.executable, "-m", "lamina.cli.main"]
 HEAVY = ("numpy", "pyarrow", "sklearn", "scipy", "rich", "lamina.core", "lamina._native")
 

@@ -220,6 +220,7 @@ def test_a_callback_that_raises_ends_all_with_whole_epochs():
         assert_same_bits(nets[i].theta, twins[i].theta)
 
 
+@pytest.mark.alone
 def test_time_is_shared_evenly():
     nets = make(6)
     started = time.perf_counter()
@@ -232,6 +233,7 @@ def test_time_is_shared_evenly():
     assert {h.stopped for h in histories} == {"max_seconds"}
 
 
+@pytest.mark.alone
 def test_ctrl_c_leaves_whole_steps_and_every_history():
     nets = make(4)
     timer = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))

@@ -70,6 +70,7 @@ def interrupt_after(seconds):
     return timer
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_a_run_soon_with_the_weights_of_the_last_step():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(4000, D)), rng.normal(size=(4000, 1))

@@ -6,6 +6,8 @@ import pytest
 from lamina import _native
 from lamina.core.engine import peak_flops
 
+pytestmark = pytest.mark.alone  # looks at the clock
+
 LANES = {"scalar": 4, "neon": 4, "avx2": 8, "avx512": 16}  # of float32
 
 

@@ -14,6 +14,8 @@ from tests.tolerances import assert_same_bits
 
 from lamina import _native
 
+pytestmark = pytest.mark.alone  # looks at the clock
+
 
 def engine(d_in=20, widths=(64, 64), d_out=3, cls=_native.Engine32, dropout=0.0):
     dims = [*widths, d_out]

@@ -161,6 +161,7 @@ print(json.dumps({"beyond": peak - resident, "rows": model.report_.n_rows}))
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_memory_stays_below_what_was_granted(tmp_path: Path) -> None:
     # 1,600,000 rows of 14 numbers and a word: 200 MB in memory, of which 128 MiB are granted

@@ -64,6 +64,28 @@ def test_a_planted_import_of_native_is_found(tmp_path: Path, line: str) -> None:
     assert importers_of_native(tmp_path) == ["planted.py"]
 
 
+def uses(path: Path, room: str) -> set[str]:
+    """Return the files of a room that one of them imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == room:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{room}."):
+            found.add((node.module or "").removeprefix(f"{room}.").split(".")[0])
+    return found
+
+
+def test_the_table_of_theory_has_every_file_after_those_it_uses() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("`theory/` in the order of flow")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    files = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    room = PACKAGE / "theory"
+    assert sorted(files) == sorted(p.stem for p in room.glob("*.py") if p.stem != "__init__")
+    for place, name in enumerate(files):
+        assert uses(room / f"{name}.py", "lamina.theory") <= set(files[:place]), name
+
+
 def lint_imports(tree: Path) -> subprocess.CompletedProcess[str]:
     """Judge the contracts on the package in `tree`/src."""
     # -S leaves out the editable install, which would lead back to our own sources.

@@ -165,6 +165,27 @@ def test_serras_bound_is_the_sum_of_the_theorem():
     assert serra == [total]
 
 
+@pytest.mark.parametrize(
+    ("spec", "dimension"),
+    [
+        (network(2, (4,)), 2),
+        (network(2, (4,), activation="tanh").spec, 2),
+        (network(2, (4,)).spec, 0),
+        (network(2, (4,)).spec, 1.5),
+    ],
+)
+def test_bounds_of_what_has_no_regions_are_refused(spec: object, dimension: object) -> None:
+    with pytest.raises(SpecError, match="region_bounds: expected"):
+        theory.region_bounds(spec, dimension)  # type: ignore[arg-type]
+
+
+def test_regions_print_in_a_line() -> None:
+    net = network(2, (40, 40))
+    for found in (theory.regions_in_window(net), theory.regions_on_line(net, [-1, -1], [1, 1])):
+        wanted = f"({found.n_regions} regions, {found.n_pieces} linear pieces)"
+        assert repr(found) == type(found).__name__ + wanted
+
+
 def test_a_cut_is_exact():
     square = [vertex([Fraction(a), Fraction(b)]) for a, b in [(0, 0), (1, 0), (1, 1), (0, 1)]]
     above, below = cut(square, [-1, 2, 2, -1])  # 3 x - 1

@@ -47,6 +47,14 @@ def test_a_linear_unit_on_a_ball_ends_at_its_own_direction(
     assert np.linalg.norm(maximise(linear, unit).x) == pytest.approx(np.sqrt(6))  # by default
 
 
+def test_a_fitted_estimator_is_climbed_as_its_network() -> None:
+    x = RNG.normal(size=(40, 3))
+    fitted = lamina.MLPRegressor(
+        hidden_layer_sizes=(4,), max_iter=20, random_state=0, solver="lbfgs"
+    ).fit(x, x[:, 0])
+    assert_same_bits(maximise(fitted, 0).x, maximise(lamina.from_sklearn(fitted), 0).x)
+
+
 def test_a_linear_unit_with_decay_ends_at_its_weights_over_the_decay(
     linear: lamina.Network,
 ) -> None:

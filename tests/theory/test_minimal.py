@@ -161,6 +161,8 @@ def test_a_trained_network_is_read_with_a_threshold():
     net.weights[0], net.biases[0] = [[5, 5], [5, 5]], [-7.5, -2.5]
     net.weights[1], net.biases[1] = [[-6, 6]], [-6]
     assert theory.boolean_function(net, "ab", threshold=0.5).formulas == ("a ^ b",)
+    with pytest.raises(SpecError, match="expected threshold to be a number"):
+        theory.boolean_function(net, "ab", threshold=float("nan"))
     with pytest.raises(DataError, match=r"outputs of 0 and 1, got .* at 00.* threshold=0\.5"):
         theory.boolean_function(net)
 

@@ -22,6 +22,16 @@ def test_known_best_errors_are_met():
     assert 40 * float(found.bound) == pytest.approx(0.28017, rel=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("f", "wanted"), [("abs(x)", 0.5), ("cos(3*x)", (1 - np.cos(3)) / 2), ("exp(x)", np.sinh(1))]
+)
+def test_constants_stay_half_the_range_away(f: str, wanted: float) -> None:
+    found = polynomial_distance(f, 0)
+    assert found.verify()
+    assert float(found.bound) == pytest.approx(wanted, rel=1e-5)
+    assert polynomial_distance("3", 0).bound == 0
+
+
 def test_a_polynomial_of_the_degree_is_no_distance_away():
     assert polynomial_distance("1 - 2*x + x**3/7", 3).bound == 0
 

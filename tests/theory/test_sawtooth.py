@@ -94,3 +94,5 @@ def test_learned_networks_are_certified_at_equal_width():
         learned_against(approximate("x", (0, 1), 0.2, "step"))
     with pytest.raises(SpecError, match="with units"):
         learned_against(approximate("x", (0, 1), 2.0))
+    with pytest.raises(SpecError, match=r"expected what theory.approximate returns, got str"):
+        learned_against("x")

@@ -79,6 +79,10 @@ class Approximation:
     certificate: Certificate
     seconds: float
 
+    def __repr__(self) -> str:
+        bound = f"{self.error_bound:.4g} of {self.expression.text!r}"
+        return f"Approximation({self.n_units} {self.activation} units, proved within {bound})"
+
     def plot(self) -> Figure:
         """Return a figure of the function, the network and their difference (needs matplotlib)."""
         from lamina.plots.approximation import plot_approximation

@@ -39,6 +39,9 @@ class Learned:
     certificates: tuple[Certificate, ...]
     seeds: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return f"Learned({len(self.networks)} networks, bounds {self.errors.round(6).tolist()})"
+
     @property
     def errors(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """The proved bounds (n_seeds,)."""
@@ -89,6 +92,11 @@ def learned_against(
     >>> learned.errors.shape
     (2,)
     """
+    if not isinstance(constructed, Approximation):
+        raise SpecError(
+            f"{_WHERE}: expected what theory.approximate returns, got "
+            f"{type(constructed).__name__}. Construct a network first."
+        )
     if not constructed.n_units:
         raise SpecError(
             f"{_WHERE}: expected a constructed network with units, got one without, which is a "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Regions:
     """The regions of a network on a line or in a window.
 
@@ -58,6 +58,9 @@ class Regions:
     slopes: Array
     bounds: list[RegionBound]
     of: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.n_regions} regions, {self.n_pieces} linear pieces)"
 
     @property
     def n_regions(self) -> int:
@@ -95,7 +98,7 @@ class Regions:
         return len(found), len(found - {piece.pattern for piece in self.pieces})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LineRegions(Regions):
     """The regions along a segment, from t = 0 to t = 1, in order.
 
@@ -138,7 +141,7 @@ class LineRegions(Regions):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WindowRegions(Regions):
     """The regions in a rectangle of a plane.
 

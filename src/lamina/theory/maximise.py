@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from lamina.bridges.sklearn import as_network
 from lamina.core.checks import as_matrix, check_count, check_number, resolve_rng, shape_of
 from lamina.core.errors import ShapeError, SpecError
 from lamina.core.functions import Float64
@@ -102,7 +103,7 @@ def maximise_activation(
 
     Parameters
     ----------
-    model : Network or torch.nn.Module
+    model : Network, torch.nn.Module, or a fitted MLPClassifier or MLPRegressor
         A module is set to eval mode meanwhile, and left as it was.
     unit : int or tuple of int, optional
         Of a network: the unit of a layer, from 0; a is its pre-activation z, whose slope does not
@@ -179,6 +180,8 @@ def maximise_activation(
     >>> bool(np.allclose(best.x, w / np.linalg.norm(w), atol=1e-4))
     True
     """
+    if hasattr(model, "hidden_layer_sizes"):
+        model = as_network(model, _WHERE)
     begun = None if start is None else _as_start(start)
     size = _resolve_shape(model, shape, begun)
     generator = resolve_rng(rng)

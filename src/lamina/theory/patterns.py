@@ -54,6 +54,9 @@ class TranslationNetwork:
     y: NDArray[np.int64]
     probability: NDArray[Any]
 
+    def __repr__(self) -> str:
+        return f"TranslationNetwork({self.n_correct} of {len(self.y)} right)"
+
     @property
     def n_correct(self) -> int:
         """How many of the 32 are on the right side of one half."""

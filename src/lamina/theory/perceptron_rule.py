@@ -19,7 +19,7 @@ from lamina.theory.min_norm import Corner, Nearest, nearest_exact, nearest_float
 _BLOCK = 64  # rows looked at together for the next mistake
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PerceptronRun:
     """What the perceptron rule did.
 
@@ -54,6 +54,10 @@ class PerceptronRun:
     best: ExactVector = field(repr=False)  # (w, b), not normalised
     points: Points = field(repr=False)
     signs: tuple[int, ...] = field(repr=False)
+
+    def __repr__(self) -> str:
+        end = "converged" if self.converged else "not converged"
+        return f"PerceptronRun({self.n_mistakes} mistakes, {end})"
 
     @property
     def n_mistakes(self) -> int:

@@ -74,6 +74,10 @@ class PolynomialDistance:
     bound: Fraction
     coefficients: Float64
 
+    def __repr__(self) -> str:
+        away = f"at least {float(self.bound):.6g} from {self.expression.text!r}"
+        return f"PolynomialDistance(degree {self.degree}: {away})"
+
     def verify(self) -> bool:
         """Check in fractions that the weights annul 1, x, …, x^degree and give the bound."""
         low, high = (Fraction(float(v)) for v in self.box[0])
@@ -197,6 +201,10 @@ def _bound(
 
 def _remez(x: Float64, f: Float64, degree: int) -> tuple[NDArray[np.intp], Float64]:
     """Exchange points until the error of the closest polynomial has equal extremes there."""
+    if degree == 0:  # the middle of the values; where two starts see the same, none is exchanged
+        ends = np.sort([int(f.argmin()), int(f.argmax())])
+        index = ends if ends[0] < ends[1] else np.array([0, len(x) - 1])
+        return index, np.array([0.5 * (f.min() + f.max())])
     n = degree + 2
     t = np.linspace(-1.0, 1.0, len(x))
     basis = np.polynomial.chebyshev.chebvander(t, degree)  # (grid, degree + 1)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.core.checks import check_number
 from lamina.core.errors import DataError, SpecError
 from lamina.core.network import Network
 from lamina.theory.circuit_check import MOST_EXHAUSTIVE, every
@@ -111,6 +112,8 @@ def boolean_function(
         raise SpecError(
             f"{where}: expected {n} different names, got {known}. Pass one name an input."
         )
+    if threshold is not None:
+        threshold = check_number(threshold, "threshold", where)
     answers, hidden, margin = _run_everywhere(net, threshold, where)
     d_out = net.spec.d_out
     outputs = ("y",) if d_out == 1 else tuple(f"y{i + 1}" for i in range(d_out))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lamina.core.checks import check_choice, check_count
+from lamina.core.errors import SpecError
 from lamina.core.spec import NetworkSpec
+from lamina.theory.exact_network import PIECEWISE_LINEAR
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,25 @@ def region_bounds(spec: NetworkSpec, dimension: int) -> list[RegionBound]:
         Upper bounds for every network of the architecture, from the loosest to the tightest; a
         lower bound on the most that one can have.
 
+    Raises
+    ------
+    SpecError
+        ``spec`` or ``dimension`` is not as described.
+
     References
     ----------
     Zaslavsky (1975), "Facing up to arrangements" (n lines in general position); Montúfar et al.
     (2014), arXiv:1402.1869; Montúfar (2017), "Notes on the number of linear regions of deep
     neural networks"; Serra, Tjandraatmadja and Ramalingam (2018), arXiv:1711.02114, theorem 1.
     """
+    where = "region_bounds"
+    if not isinstance(spec, NetworkSpec):
+        raise SpecError(
+            f"{where}: expected a NetworkSpec, got a {type(spec).__name__}. Pass net.spec."
+        )
+    for name in spec.activations:
+        check_choice(name, PIECEWISE_LINEAR, "each activation", where)
+    check_count(dimension, "dimension", where)
     kinds = [*spec.activations, *(["step"] if spec.output == "step" else [])]
     widths = [*spec.widths, *([spec.d_out] if spec.output == "step" else [])]
     bending = [w for w, kind in zip(widths, kinds, strict=True) if kind != "identity"]

@@ -32,6 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savetxt(folder / "x.csv", x, delimiter=",")
     np.savetxt(folder / "y.tsv", x[:, :1], delimiter="\t")
     (folder / "header.csv").write_text("a,b,c\n1,2,3\n")
+    (folder / "words.csv").write_text("1,2,3\n4,5,six\n")
+    (folder / "empty.csv").write_text("")
     return folder
 
 
@@ -88,6 +90,8 @@ def test_diagnose_gives_json_and_a_picture(folder: Path, tmp_path: Path) -> None
     ("rows", "says"),
     [
         ("header.csv", "numbers in a .csv file without a header|expected numbers in"),
+        ("words.csv", r"got: could not convert [^.]*\. Pass"),
+        ("empty.csv", "got: an empty file. Pass"),
         ("x.parquet", "expected a .npy, .csv or .tsv file"),
         ("none.npy", "No such file or directory"),
         ("y.tsv", r"expected x of shape \(n, 3\), got \(40, 1\)"),

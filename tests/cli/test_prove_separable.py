@@ -204,7 +204,11 @@ def test_the_examples_have_pictures() -> None:
             "besides the target 'y', got none",
         ),
         (APART, ["--target", "y", "--plot", "t.gif"], "end in .png, .svg or .pdf, got 't.gif'"),
-        (APART, ["--target", "y", "--plot", "no/t.png"], "no folder 'no'"),
+        (
+            APART,
+            ["--target", "y", "--plot", "no/t.png"],
+            "no folder 'no'. Choose another place with --plot",
+        ),
         ("a,y\n1,no\n1e400,yes\n", ["--target", "y", "--plot", "t.svg"], "that a float64 holds"),
         ("a,y\n1,no\n2,no\n", ["--target", "y"], "expected two classes or more in 'y', got 1"),
         ("a,y\n1,no\n,yes\n", ["--target", "y"], "got 1 in 1 complete rows"),

@@ -65,7 +65,7 @@ def test_other_columns_are_held_at_their_medians() -> None:
         3 * found.axes[0][np.newaxis] + found.axes[1][:, np.newaxis] + 2 * median[1] + 4 * median[3]
     )
     assert_close(found.values, wanted, rounding(np.float64, 8))
-    assert found.names == ("x2", "x0")
+    assert found.names == ("x3", "x1")
     assert found.held == "2 other columns at the median"
     assert_same_bits(found.points, X[:, [2, 0]])
 
@@ -122,7 +122,7 @@ def test_a_number_changes_sides_half_way_between_two_labels() -> None:
 def test_boundaries_are_json_and_print() -> None:
     found = theory.decision_boundary(linear(1.0, 0.0), X[:, :1], X[:, 0] > 0, resolution=5)
     json.dumps(found.to_dict(), allow_nan=False)
-    assert repr(found) == "DecisionBoundary(probability over x0: 5 values)"
+    assert repr(found) == "DecisionBoundary(probability over x1: 5 values)"
 
 
 @pytest.mark.parametrize(

@@ -120,10 +120,10 @@ def truth_of(est: Any, name: str | None, rows: Table, verb: str) -> Target:
     return Target.find(rows, name, where=verb)[0]
 
 
-def check_output(path: str, verb: str, inputs: Iterable[str]) -> None:
+def check_output(path: str, verb: str, inputs: Iterable[str], option: str = "--out") -> None:
     """Raise `DataError` unless a file can be made at ``path``: better now than after the work.
 
-    None of the ``inputs`` may be overwritten.
+    None of the ``inputs`` may be overwritten. ``option`` is the one that named the place.
     """
     from lamina.core.errors import DataError
 
@@ -139,7 +139,8 @@ def check_output(path: str, verb: str, inputs: Iterable[str]) -> None:
         problem = f"a folder {str(target.parent)!r} that may not be written to"
     if problem:
         raise DataError(
-            f"{verb}: expected to write {path!r}, got {problem}. Choose another place with --out."
+            f"{verb}: expected to write {path!r}, got {problem}. "
+            f"Choose another place with {option}."
         )
 
 

@@ -43,7 +43,7 @@ def check_plot(path: str | None, verb: str) -> None:
         raise DataError(
             f"{verb}: expected --plot to end in .png, .svg or .pdf, got {path!r}. Rename it."
         )
-    check_output(path, verb, ())
+    check_output(path, verb, (), "--plot")
     require_extra("matplotlib", "plots")
 
 

@@ -33,9 +33,9 @@ def command(folds: int, as_json: bool, plot: str | None) -> None:
     checked = "both are the sawtooth, exactly" if folds <= 12 else "the deep one is the sawtooth"
     checked = checked if verified else "not the sawtooth, a bug in lamina"
     proof = Proof(
-        f"{folds} hidden layer{'s' if folds > 1 else ''} of 2 relu units make a sawtooth of {n} "
-        f"straight pieces; one hidden layer needs at least {least[1]} units to come within 1/2 of "
-        f"it.",
+        f"{folds} hidden layer{'s make' if folds > 1 else ' makes'} a sawtooth of {n} straight "
+        f"pieces with 2 relu units a layer; one hidden layer needs at least {least[1]} "
+        f"unit{'s' if least[1] > 1 else ''} to come within 1/2 of it.",
         (
             f"deep        {deep} units, {saw.deep.n_params} parameters: tent(tent(…tent(x)…)), "
             f"tent(x) = 2 relu(x) - 4 relu(x - 1/2)",

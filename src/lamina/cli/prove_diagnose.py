@@ -55,10 +55,12 @@ def _read(path: str) -> Any:
         if suffix == ".npy":
             return np.load(path, allow_pickle=False)
         if suffix in (".csv", ".tsv"):
+            if Path(path).stat().st_size == 0:
+                raise ValueError("an empty file")
             return np.loadtxt(path, delimiter="\t" if suffix == ".tsv" else ",", ndmin=2)
     except (ValueError, EOFError) as error:
         raise DataError(
-            f"{_VERB}: expected numbers in {path!r}, got: {error}. "
+            f"{_VERB}: expected numbers in {path!r}, got: {str(error).rstrip('.')}. "
             "Pass a .npy array, or a .csv file of numbers without a header."
         ) from error
     raise DataError(

@@ -45,8 +45,8 @@ def plot_feature_map(
     w = np.asarray(weights, np.float64)
     _plane(axes, features, w, bias)
     for chosen, colour, marker, label in (
-        (positive, ORANGE, "o", "class 1"),
-        (~positive, BLUE, "s", "class 0"),
+        (positive, BLUE, "o", "class 1"),
+        (~positive, ORANGE, "s", "class 0"),
     ):
         points = features[chosen]
         axes.scatter(*points.T, color=colour, marker=marker, s=60, label=label, depthshade=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 _COLOURS = (ORANGE, BLUE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#8C564B", "#999933")
 _MARKS = "soD^vPX<"
-_GRID = ("#9A9A9A", "#C98BB0")  # lines of constant x0, of constant x1
+_GRID = ("#9A9A9A", "#C98BB0")  # lines of constant x1, of constant x2
 
 
 @styled
@@ -66,13 +66,13 @@ def plot_hidden(
         _draw_line(right, *readout)
     own = bool(len(lines))
     left.set_title("The input")
-    left.set_xlabel("x0" if own else "first principal component")
-    left.set_ylabel("x1" if own else "second principal component")
+    left.set_xlabel("x1" if own else "first principal component")
+    left.set_ylabel("x2" if own else "second principal component")
     right.set_title(f"Behind hidden layer {layer}")
     whole = explained >= 1.0
     share = f" ({explained:.0%} of the variance)" if not whole else ""
-    right.set_xlabel("unit 0" if whole else "first principal component")
-    right.set_ylabel("unit 1" if whole else f"second{share}")
+    right.set_xlabel("h1" if whole else "first principal component")
+    right.set_ylabel("h2" if whole else f"second{share}")
     if labels is not None:
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", markerscale=1.2)

@@ -134,7 +134,7 @@ def decision_boundary(
     output : int, optional
         Which of several outputs. None: the class, where outputs are classes; else the first.
     names : sequence of d str, optional
-        Of the columns; None: x0, x1, …
+        Of the columns; None: x1, x2, …, as in formulas.
     resolution : int ≥ 2, default 200
         Values along each axis.
 
@@ -250,7 +250,7 @@ def _labels(y: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
 
 def _names(names: Sequence[str] | None, d: int) -> tuple[str, ...]:
     if names is None:
-        return tuple(f"x{j}" for j in range(d))
+        return tuple(f"x{j + 1}" for j in range(d))
     if isinstance(names, str) or len(names) != d:
         got = repr(names) if isinstance(names, str) else f"{len(names)}"
         raise ShapeError(

@@ -192,7 +192,7 @@ def _window(rows: Float64) -> tuple[Float64, Float64]:
 
 
 def _grid(rows: Float64, count: int) -> list[Float64]:
-    """Return lines across the rows' window, first those of constant x0, then of constant x1."""
+    """Return lines across the rows' window, first those of constant x1, then of constant x2."""
     low, high = _window(rows)
     lines = []
     for fixed in (0, 1):

@@ -111,6 +111,7 @@ def test_a_constant_takes_no_unit_and_a_line_one():
     assert approximate("sin(x)", (0, 1), 5.0).n_units == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("activation", ["relu", "step", "tanh"])
 def test_what_cannot_be_reached_is_said_with_a_bound_that_holds(activation):
     a = approximate("sign(x - 0.3)", (0, 1), 0.01, activation, max_seconds=1.0)
@@ -119,6 +120,7 @@ def test_what_cannot_be_reached_is_said_with_a_bound_that_holds(activation):
     assert a.seconds < 4
 
 
+@pytest.mark.alone
 def test_max_seconds_gives_a_looser_bound():
     a = approximate("sin(9*x1)*cos(9*x2)", [(-1, 1), (-1, 1)], 1e-3, "relu", max_seconds=0.5)
     assert not a.reached

@@ -165,6 +165,7 @@ def test_poles_and_curves_of_poles_are_found():
     assert certify_error(net, "sqrt(1 - x**2)", (-1, 1)).upper < 4  # defined up to both ends
 
 
+@pytest.mark.alone
 def test_max_seconds_and_target_end_the_search_with_bounds_that_hold():
     net = lamina.Network(3, (64, 64), 1, dtype="float64", rng=0)
     box = [(-1, 1)] * 3

@@ -1,0 +1,33 @@
+"""Fields: images, sounds, shapes and volumes stored in the weights of a network.
+
+Public names are looked up when first used: each kind of signal imports only what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# The public names and the modules that hold them, in the order of docs/fields.md.
+_HOME: dict[str, str] = {
+    "ImageField": "lamina.fields.image_field",
+    "FitProgress": "lamina.fields.fit",
+    "FieldReport": "lamina.fields.fit",
+    "read_image": "lamina.fields.image_file",
+    "write_image": "lamina.fields.image_file",
+}
+
+__all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lamina.fields' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,245 @@
+"""Which network, and which training, for a signal and a budget of parameters.
+
+The numbers are what `benchmarks/fields.py` found best on photographs and sounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from lamina.core.checks import check_choice, check_count, check_number
+from lamina.core.encodings import Encoding, HashGrid, RandomFourier
+from lamina.core.errors import SpecError
+from lamina.core.network import Network
+from lamina.core.optim import Adam
+from lamina.core.spec import NetworkSpec
+from lamina.fields.signal import Signal
+
+PRESETS: Final = ("hash", "fourier", "siren", "relu")
+DEFAULT_PARAMS_PER_VALUE: Final = 0.5
+LEAST_PARAMS: Final = 64
+
+FINEST_SHARE: Final = 0.6  # of the samples along the shortest axis: cells of the finest grid
+BASE_RESOLUTION: Final = 16
+# Where places between samples are to be filled in: few levels without collisions, whose cells hold
+# several samples, and shorter steps
+GAPS_FINEST_SHARE: Final = 0.35
+GAPS_GRID: Final = {"n_levels": 4, "n_features": 4, "log2_table_size": 28, "kind": "dense"}
+GAPS_LR: Final = 3e-3
+LEVELS: Final = range(4, 13)
+N_FEATURES: Final = (2, 4)  # 2 unless a table of those cannot use the budget
+WIDTHS: Final = ((64, 64), (32, 32), (16, 16), (8,), (4,))
+LARGE_BATCH, SMALL_BATCH, LEAST_BATCH = 1 << 13, 1 << 12, 1 << 7  # rows
+STEPS_A_PASS: Final = 16  # at least, so that small signals get steps enough
+LOG2_TABLES: Final = range(4, 25)
+GRID_ROW_WORK: Final = 8  # a look-up waits for memory as long as so many multiplications take
+# Samples along an axis that omega_0 = 30 suits: Sitzmann et al. 2020 take it for pictures of 256 to
+# 512 pixels, and a hundred times as much for seconds of sound
+SIREN_SAMPLES: Final = (256, 4096)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how it is trained.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+    optimizer : Adam
+        Its `lr` is the highest learning rate.
+    last_lr : float
+        What the learning rate falls to, along half a cosine.
+    batch_size : int
+    precision : str
+    first_factor : float
+        The first layer's weights are drawn so many times as large.
+    """
+
+    spec: NetworkSpec
+    optimizer: Adam
+    last_lr: float
+    batch_size: int
+    precision: str = "float32"
+    first_factor: float = 1.0
+
+    @property
+    def work(self) -> int:
+        """Multiplications of a row, forward, with the time of look-ups counted as such."""
+        spec = self.spec
+        table = math.prod(spec.table_shape)
+        work = spec.n_params - table
+        if isinstance(spec.encoding, HashGrid):
+            work += GRID_ROW_WORK * spec.encoding.d_out(spec.d_in) * 2**spec.d_in
+        return work
+
+    def learning_rate(self, share: float) -> float:
+        """Return the learning rate when this share of the run is over."""
+        high = float(self.optimizer.lr)  # type: ignore[arg-type]  # a number, no schedule
+        return self.last_lr + (high - self.last_lr) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def network(self, seed: int) -> Network:
+        """Return a network with first parameters drawn from `seed`."""
+        rng = np.random.default_rng([seed, 0])
+        spec = self.spec
+        net = Network(
+            spec.d_in,
+            spec.widths,
+            spec.d_out,
+            activation=spec.activations,
+            encoding=spec.encoding,
+            rng=rng,
+        )
+        if self.first_factor != 1.0:
+            net.weights[0] = net.weights[0] * self.first_factor
+        return net
+
+
+def budget(n_params: int | None, params_per_value: float | None, n_values: int, where: str) -> int:
+    """Return the most parameters that a network may have, from one of the two arguments."""
+    if n_params is not None and params_per_value is not None:
+        raise SpecError(
+            f"{where}: expected n_params or params_per_value, got both. Pass one of them."
+        )
+    if n_params is not None:
+        return check_count(n_params, "n_params", where, LEAST_PARAMS)
+    share = DEFAULT_PARAMS_PER_VALUE
+    if params_per_value is not None:
+        share = check_number(params_per_value, "params_per_value", where, 0.0, closed="right")
+    return max(int(share * n_values), LEAST_PARAMS)
+
+
+def recipe(preset: str, signal: Signal, most: int, seed: int) -> Recipe:
+    """Return what suits a signal.
+
+    Parameters
+    ----------
+    preset : {"hash", "fourier", "siren", "relu"}
+    signal : Signal
+    most : int
+        Parameters at most, of all that the network has.
+    seed : int
+        Of a Fourier encoding's matrix.
+
+    Raises
+    ------
+    SpecError
+        There is no such preset, or `most` is too few for the smallest network of it.
+    """
+    check_choice(preset, PRESETS, "preset", "recipe")
+    d_in, d_out, resolution = signal.d_in, signal.d_out, signal.resolution
+    large, small = (_batch_size(signal.n_rows, size) for size in (LARGE_BATCH, SMALL_BATCH))
+    if preset == "hash" and signal.has_gaps:
+        spec = _smooth_spec(d_in, d_out, resolution, most)
+        return Recipe(spec, Adam(GAPS_LR, beta_2=0.99, epsilon=1e-15), 1e-4, large)
+    if preset == "hash":
+        spec = _hash_spec(d_in, d_out, resolution, most)
+        return Recipe(spec, Adam(1e-2, beta_2=0.99, epsilon=1e-15), 1e-4, large)
+    if preset == "fourier":
+        n_features = max(4, min(128, most // 64))
+        scale = max(resolution) / 100.0
+        waves = RandomFourier(n_features, scale=scale, rng=seed)
+        spec = _plain_spec(d_in, d_out, most, "relu", waves)
+        return Recipe(spec, Adam(2e-3, beta_2=0.99), 1e-5, small)
+    if preset == "siren":
+        spec = _plain_spec(d_in, d_out, most, "sine", None)
+        low, high = (max(resolution) / samples for samples in SIREN_SAMPLES)
+        factor = min(low, max(high, 1.0))
+        return Recipe(spec, Adam(1e-3, beta_2=0.99), 1e-5, small, first_factor=factor)
+    spec = _plain_spec(d_in, d_out, most, "relu", None)
+    return Recipe(spec, Adam(2e-3, beta_2=0.99), 1e-5, small)
+
+
+def _batch_size(n_rows: int, at_most: int) -> int:
+    """Return a power of two that gives a pass over the rows `STEPS_A_PASS` steps."""
+    size = at_most
+    while size > LEAST_BATCH and size * STEPS_A_PASS > n_rows:
+        size //= 2
+    return size
+
+
+def _hash_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) -> NetworkSpec:
+    """Return a hash grid and small network of at most `most` parameters, nearly all of them.
+
+    The widest network that takes no more than a quarter, so that most of the budget is table.
+    """
+    finest = max(2, min(int(FINEST_SHARE * min(resolution)), 1 << 20))
+    base = max(2, min(BASE_RESOLUTION, finest // 8)) if d_in > 1 else max(2, finest >> 8)
+    best: NetworkSpec | None = None
+    for widths in WIDTHS:
+        for n_features in N_FEATURES:
+            best = _fill(d_in, d_out, widths, n_features, (base, finest), most)
+            if best is None or 2 * best.n_params > most:
+                break
+        if best is not None and 4 * (best.n_params - math.prod(best.table_shape)) <= best.n_params:
+            return best
+    if best is None:
+        raise _too_few(most)
+    return best
+
+
+def _smooth_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) -> NetworkSpec:
+    """Return a dense grid and a small network of at most `most` parameters, for filling in."""
+    finest = max(2, int(GAPS_FINEST_SHARE * min(resolution)))
+    while True:
+        base = max(2, min(BASE_RESOLUTION, finest // 4))
+        grid = HashGrid(base_resolution=base, finest_resolution=max(base, finest), **GAPS_GRID)  # type: ignore[arg-type]
+        for widths in WIDTHS:
+            spec = NetworkSpec.create(d_in, widths, d_out, encoding=grid)
+            if spec.n_params <= most:
+                return spec
+        if finest <= 2:
+            raise _too_few(most)
+        finest = finest * 7 // 8
+
+
+def _too_few(most: int) -> SpecError:
+    return SpecError(
+        f"recipe: expected a budget that holds a hash grid and a network, got {most} "
+        "parameters. Raise n_params or params_per_value, or use preset='siren'."
+    )
+
+
+def _fill(
+    d_in: int,
+    d_out: int,
+    widths: tuple[int, ...],
+    n_features: int,
+    resolutions: tuple[int, int],
+    most: int,
+) -> NetworkSpec | None:
+    """Return the network of these widths with the largest table that `most` allows, if any."""
+    best: NetworkSpec | None = None
+    for log2_table in LOG2_TABLES:
+        for n_levels in LEVELS:
+            grid = HashGrid(n_levels, n_features, log2_table, *resolutions)
+            if math.prod(grid.table_shape(d_in)) > most:
+                break
+            spec = NetworkSpec.create(d_in, widths, d_out, encoding=grid)
+            if spec.n_params <= most and (best is None or spec.n_params > best.n_params):
+                best = spec
+    return best
+
+
+def _plain_spec(
+    d_in: int, d_out: int, most: int, activation: str, encoding: Encoding | None
+) -> NetworkSpec:
+    """Return three hidden layers as wide as `most` allows."""
+
+    def of(width: int) -> NetworkSpec:
+        widths = (width,) * 3
+        return NetworkSpec.create(d_in, widths, d_out, activation=activation, encoding=encoding)
+
+    low, high = 1, 2048
+    if of(low).n_params > most:
+        raise SpecError(
+            f"recipe: expected at least {of(low).n_params} parameters for this preset, got {most}. "
+            "Raise n_params or params_per_value."
+        )
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if of(middle).n_params <= most else (low, middle - 1)
+    return of(low)

@@ -18,6 +18,7 @@ _LOADERS: Final = {
     "mlp_regressor": "lamina.tabular.mlp_regressor:regressor_from_parts",
     "tabular_classifier": "lamina.tabular.tabular_classifier:classifier_from_parts",
     "tabular_regressor": "lamina.tabular.tabular_regressor:regressor_from_parts",
+    "audio_field": "lamina.fields.audio_field:AudioField.from_file_parts",
     "image_field": "lamina.fields.image_field:ImageField.from_file_parts",
 }
 # A forged specification may be of any form, and a loader that trips over it does no harm

@@ -168,6 +168,7 @@ def test_same_seed_same_bits_and_a_run_that_time_ended_is_repeated() -> None:
     assert repeated.stopped == "max_seconds"
 
 
+@pytest.mark.alone
 def test_time_and_target_end_a_fit() -> None:
     pixels = as_type(waves(128, 128), "uint8")
     report = ImageField(rng=0).fit(pixels, max_seconds=1.0).report

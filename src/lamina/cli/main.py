@@ -27,7 +27,19 @@ from lamina.cli.console import note, one_line
 
 # Who typed a verb did not call the estimator's method that an error names
 _METHOD = re.compile(r"^Tabular(Classifier|Regressor)\.\w+: ")
-VERBS = ("fit", "predict", "evaluate", "explain", "show", "prove", "bench", "info")
+VERBS = (
+    "fit",
+    "predict",
+    "evaluate",
+    "explain",
+    "show",
+    "encode",
+    "decode",
+    "render",
+    "prove",
+    "bench",
+    "info",
+)
 
 
 class Verbs(click.Group):

@@ -52,7 +52,7 @@ class TrainingProgress:
 
     def __enter__(self) -> TrainingProgress:
         if not self.quiet and sys.stderr.isatty():
-            self._bar = _bar()
+            self._bar = new_bar()
             self._task = self._bar.add_task(f"{self.unit} 1", total=None, left="", scores="")
             self._bar.start()
         return self
@@ -116,7 +116,8 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _bar() -> Progress:
+def new_bar() -> Progress:
+    """Return a bar on standard error with room for scores and the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

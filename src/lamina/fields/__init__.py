@@ -11,10 +11,13 @@ from typing import Any
 # The public names and the modules that hold them, in the order of docs/fields.md.
 _HOME: dict[str, str] = {
     "ImageField": "lamina.fields.image_field",
+    "AudioField": "lamina.fields.audio_field",
     "FitProgress": "lamina.fields.fit",
     "FieldReport": "lamina.fields.fit",
     "read_image": "lamina.fields.image_file",
     "write_image": "lamina.fields.image_file",
+    "read_audio": "lamina.fields.audio_file",
+    "write_audio": "lamina.fields.audio_file",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

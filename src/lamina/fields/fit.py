@@ -307,9 +307,7 @@ class Fitting:
 
     def live_psnr(self) -> float:
         """PSNR of the last round's rows, each before its step."""
-        # The engine's squared error is half the sum over the outputs
-        mse = 2.0 * self.loss / self.signal.d_out * self.spread**2
-        return psnr_of(mse, self.signal.peak)
+        return psnr_of(self.loss * self.spread**2, self.signal.peak)
 
     def values(self, coordinates: Array) -> Array:
         """Return the field so far at coordinates (n, d_in), in the signal's units."""

@@ -6,7 +6,7 @@ Pixel (row i, column j) lies at x = (2 j + 1) / width - 1, y = (2 i + 1) / heigh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -130,6 +130,30 @@ def strips(
         coordinates[:, :, 0] = x
         coordinates[:, :, 1] = y[start:stop, None]
         yield start, stop, coordinates.reshape(-1, 2)
+
+
+def paint(
+    values: Callable[[Array], Array],
+    form: Form,
+    height: int,
+    width: int,
+    window: tuple[float, float, float, float],
+) -> Array:
+    """Return a function of coordinates as a picture like `form`, of another size.
+
+    Parameters
+    ----------
+    values : callable
+        Coordinates (n, 2) to values (n, channels) in the picture's units.
+    form : Form
+    height, width, window
+        See `strips`.
+    """
+    pixels = np.empty((height, width, form.channels), form.dtype)
+    for start, stop, coordinates in strips(height, width, window):
+        finished = form.finish(values(coordinates))
+        pixels[start:stop] = finished.reshape(stop - start, width, form.channels)
+    return pixels[:, :, 0] if form.is_flat else pixels
 
 
 def as_window(window: object, where: str) -> tuple[float, float, float, float]:

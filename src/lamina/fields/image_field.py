@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,11 @@ from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.fields.field import Field, Values
 from lamina.fields.field_file import check_keys
 from lamina.fields.fit import FieldReport, FitProgress, psnr_of
-from lamina.fields.image import DTYPES, MOST_PIXELS, Form, ImageSignal, as_window, strips
+from lamina.fields.image import DTYPES, MOST_PIXELS, Form, ImageSignal, as_window, paint
 from lamina.fields.signal import Signal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
 Pixels = npt.ArrayLike | str | os.PathLike[str] | bytes
@@ -89,8 +92,8 @@ class ImageField(Field):
         n_params : int, optional
             Parameters at most.
         params_per_value : float > 0, optional
-            The same in parameters a number of the signal (pixel and channel); 0.5 if neither is
-            given.
+            The same in parameters a number of the signal (pixel and channel). If neither is given,
+            0.5, but at least 1,024 parameters.
         mask : array of bool (height, width), optional
             True for the pixels to learn from; the field fills the others in, and is made smooth
             rather than exact: its grids are coarser, and it may take fewer parameters.
@@ -201,12 +204,7 @@ class ImageField(Field):
                 "Render it in parts, with window."
             )
         require_memory(height * width * form.channels * self.dtype.itemsize)
-        pixels = np.empty((height, width, form.channels), self.dtype)
-        network = self.network
-        for start, stop, coordinates in strips(height, width, sides):
-            values = form.finish(network(coordinates))
-            pixels[start:stop] = values.reshape(stop - start, width, form.channels)
-        return pixels[:, :, 0] if form.is_flat else pixels
+        return paint(self.network, form, height, width, sides)
 
     def psnr(self, signal: Pixels, *, mask: npt.ArrayLike | None = None) -> float:
         """Return the peak signal-to-noise ratio of the rendered field on a picture, in dB.
@@ -227,15 +225,50 @@ class ImageField(Field):
         ShapeError, DataError
             The picture has another shape or type.
         """
-        where = "ImageField.psnr"
-        checked = self._signal(signal, where, mask=mask)
-        theirs, ours = checked.pixels.shape, (self.form.height, self.form.width)
-        if theirs != (*ours, self.form.channels) or checked.form.dtype != self.form.dtype:
+        checked = self._like_ours(signal, "ImageField.psnr", mask)
+        return _psnr(self.network, checked, self.form)
+
+    def plot(self, signal: Pixels) -> Figure:
+        """Return a contact sheet: the picture, the field, the error, and the spectra of all three.
+
+        Parameters
+        ----------
+        signal : array or file
+            A picture of the fitted one's shape and type.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ShapeError, DataError
+            As for `psnr`.
+        MissingExtraError
+            matplotlib is not installed.
+        """
+        from lamina.plots.fields import plot_image_field
+
+        checked, form = self._like_ours(signal, "ImageField.plot"), self.form
+        span = (form.high - form.low) or 1.0
+        pixels = (checked.pixels.astype(np.float64) - form.low) / span
+        ours = (self.render().astype(np.float64).reshape(pixels.shape) - form.low) / span
+        psnr = _psnr(self.network, checked, form)
+        title = f"{self.preset}, {self.n_params:,} parameters for {pixels.size:,} values"
+        return plot_image_field(pixels, ours, psnr=psnr, title=title)
+
+    def _like_ours(
+        self, signal: Pixels, where: str, mask: npt.ArrayLike | None = None
+    ) -> ImageSignal:
+        """Return a picture as a signal if it has the fitted one's shape and type."""
+        checked, form = self._signal(signal, where, mask=mask), self.form
+        theirs, ours = checked.pixels.shape, (form.height, form.width, form.channels)
+        if theirs != ours or checked.form.dtype != form.dtype:
             raise ShapeError(
                 f"{where}: expected a picture of shape {self.shape} and {self.dtype}, as in fit, "
                 f"got {theirs} and {checked.form.dtype}. Pass the picture that was fitted."
             )
-        return _psnr(self.network, checked, self.form)
+        return checked
 
     # --- what Field asks -------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from lamina.fields.signal import Signal
 PRESETS: Final = ("hash", "fourier", "siren", "relu")
 DEFAULT_PARAMS_PER_VALUE: Final = 0.5
 LEAST_PARAMS: Final = 64
+LEAST_BY_DEFAULT: Final = 1024
 
 FINEST_SHARE: Final = 0.6  # of the samples along the shortest axis: cells of the finest grid
 BASE_RESOLUTION: Final = 16
@@ -106,10 +107,10 @@ def budget(n_params: int | None, params_per_value: float | None, n_values: int, 
         )
     if n_params is not None:
         return check_count(n_params, "n_params", where, LEAST_PARAMS)
-    share = DEFAULT_PARAMS_PER_VALUE
-    if params_per_value is not None:
-        share = check_number(params_per_value, "params_per_value", where, 0.0, closed="right")
-    return max(int(share * n_values), LEAST_PARAMS)
+    if params_per_value is None:
+        return max(int(DEFAULT_PARAMS_PER_VALUE * n_values), LEAST_BY_DEFAULT)
+    share = check_number(params_per_value, "params_per_value", where, 0.0, closed="right")
+    return int(share * n_values)
 
 
 def recipe(preset: str, signal: Signal, most: int, seed: int) -> Recipe:

@@ -30,7 +30,8 @@ def command(
 ) -> None:
     """Write a field at any size, window or rate.
 
-    It is a function, not pixels. Nothing is averaged: a picture much smaller than the one that was encoded aliases.
+    It is a function, not pixels. Nothing is averaged: a picture much smaller than the one that
+    was encoded aliases.
     """
     from lamina.cli.field_files import check_suffix, open_field, size_text, write_signal
     from lamina.core.errors import DataError

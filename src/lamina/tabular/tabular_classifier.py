@@ -44,10 +44,11 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "fast" takes about a third of the time, "best" several times as long.
     neighbours : bool, optional
         Whether the network also reads the mean targets of the training rows nearest by the numeric
-        columns; the model then keeps those columns' values and the target of up to 50,000 rows, and
-        a prediction takes about twice as long. None lets a pilot on held-out rows decide, from 500
-        rows on (preset "fast": never); False is for models that must hold no table of training
-        rows (`background_` remains, and out-of-fold predictions); True skips the pilot.
+        columns. The model then keeps those columns' values, as ranks, and the targets of up to
+        50,000 rows; a prediction takes two to four times as long. None lets a pilot on held-out
+        rows decide, from 500 rows on (preset "fast": never). True skips the pilot. False is for
+        models that must hold no training table: what remains of the rows is `background_` and the
+        predictions out of fold.
     max_seconds : float > 0, optional
         Begin no further epoch after so long; members share the time. Results then depend on it.
     class_weight : dict or "balanced", optional

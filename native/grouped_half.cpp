@@ -1,7 +1,8 @@
 // Grouped products in bfloat16: rows, weights, activations and deltas are rounded to it, sums,
 // biases, gradients and what leaves the last layer are float32. The blocks are taller than in
 // float32, since narrowing a weight costs more beside products that cost less; a task packs one
-// output panel at a time and passes all of its block's rows.
+// output panel at a time, or a few where its block's rows leave the second-level cache, and passes
+// all of those rows.
 #include "grouped_half.h"
 
 #include <cstring>

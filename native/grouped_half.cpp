@@ -230,7 +230,7 @@ void GroupedHalf::Shape::backward(const Pass& pass, const Weights& weights, cons
   auto make = [&](int l) {
     Delta d{matrix<Bf16>(plan.n_places, l), matrix<Bf16>(plan.n_places, l),
             matrix<float>(n_blocks, l)};
-    std::memset(d.sums.data(), 0, static_cast<size_t>(n_blocks) * panels(l) * P * sizeof(float));
+    std::fill_n(d.sums.data(), n_blocks * panels(l) * P, 0.0f);
     return d;
   };
   for (int l = 1; l <= L; ++l) {

@@ -546,3 +546,13 @@ def test_rows_wider_than_the_cache_and_in_waves_match_the_twin(unit, gated):
     few = experts(experts.pack(weights), x[-650:-640], offsets=[0, 0, 0, 0, 0, 10])
     if unit == "avx512_bf16":
         assert_same_bits(few, y[-650:-640])
+
+
+def test_no_rows_in_bfloat16(unit):
+    layer = GroupedLinear(2, 5, 7, activation="silu", gated=True, precision="bfloat16")
+    weights = make_weights(np.random.default_rng(19), 2, 5, layer.layers)
+    y, passed = layer.forward(weights, np.zeros((0, 5)), offsets=[0, 0, 0])
+    got = layer.backward(passed, np.zeros((0, 7)))
+    assert y.shape == (0, 7)
+    assert got.x.shape == (0, 5)
+    assert not any(a.any() for a in got.weights[0] if a is not None)

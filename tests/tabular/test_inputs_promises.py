@@ -167,3 +167,18 @@ def test_any_table_gives_a_matrix_that_the_network_can_read(
         assert x.shape == (part.n_rows, len(inputs.cells))
         for column, cells in zip(x.T, inputs.cells, strict=True):
             assert ((column >= 0) & (column <= (1 if cells > 0 else -cells - 1))).all()
+
+
+def knots_of(gains: list[float]) -> list[float]:
+    (part,) = fit(table(number("gain", gains))).parts
+    return list(part.knots)
+
+
+def test_special_values_beside_a_common_one_are_knots_of_their_own() -> None:
+    special = [float(k * k) for k in range(1, 101)]
+    many = [0.0] * 5000 + special * 20
+    assert set(special) < set(knots_of(many))
+    few = [0.0] * 500 + special * 2  # too few rows to tell them from noise
+    assert len(set(special) & set(knots_of(few))) < 50
+    spread = [0.0] * 1000 + special * 60  # no value that most rows have
+    assert len(set(special) & set(knots_of(spread))) < 50

@@ -49,6 +49,9 @@ def command(model: str, as_json: bool) -> None:
         else:
             _show_estimator(role, est)
         return
+    if role.endswith("_field") and not as_json:
+        _show_field(role, model)
+        return
     n_params = sum(int(array.size) for array in arrays.values())
     if as_json:
         shapes = {name: list(array.shape) for name, array in arrays.items()}
@@ -59,6 +62,28 @@ def command(model: str, as_json: bool) -> None:
         from lamina.core.network import Network
 
         _show_layers(Network.from_file_parts(spec, arrays).spec)
+
+
+def _show_field(role: str, path: str) -> None:
+    from dataclasses import asdict, is_dataclass
+
+    from lamina.cli.field_files import open_field
+
+    field = open_field(path, "show")
+    report, network = field.report, field.network
+    share = field.n_params / report.n_values
+    form: Any = getattr(field, "form", None)
+    facts(
+        [
+            ("role", role),
+            *(asdict(form).items() if is_dataclass(form) and not isinstance(form, type) else ()),
+            ("preset", f"{field.preset}, {field.n_params:,} parameters, {share:.3g} a value"),
+            ("network", network.spec.encoding or "no encoding"),
+            ("layers", " -> ".join(map(str, network.spec.layer_dims))),
+            ("trained", f"{report.n_steps:,} steps, {report.seconds:.1f} s, {report.stopped}"),
+            ("PSNR", f"{report.psnr:.2f} dB"),
+        ]
+    )
 
 
 def _is_table(path: str) -> bool:

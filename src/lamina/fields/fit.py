@@ -196,7 +196,7 @@ class Fitting:
         self.epoch = 0
         self.loss = math.inf
         self.best = net.theta, math.inf  # parameters, and the loss of the round that led there
-        self.last_report = self.last_snapshot = self.next_look = began
+        self.last_report = self.next_snapshot = self.next_look = began
         self.round_seconds = 0.0
 
     # --- the loop --------------------------------------------------------------------------------
@@ -251,9 +251,10 @@ class Fitting:
         self.loss = float(losses[-1])
         now = time.perf_counter()
         self.round_seconds = now - since
-        if now - self.last_snapshot > SECONDS_BETWEEN_SNAPSHOTS and self.loss < self.best[1]:
+        if now > self.next_snapshot and self.loss < self.best[1]:
             self.best = self.engine.get_parameters(), self.loss
-            self.last_snapshot = time.perf_counter()
+            later = time.perf_counter()
+            self.next_snapshot = later + max(SECONDS_BETWEEN_SNAPSHOTS, 20 * (later - now))
 
     def _share(self) -> float:
         """How much of the run is over, by the limit that is nearest."""
@@ -336,10 +337,10 @@ class Fitting:
 
         It then speaks the signal's own units.
         """
-        theta = theta.astype(np.float64)
+        theta = theta.copy()
         weight, bias = self.net.spec.slices()[-1]
-        theta[weight] *= self.spread
-        theta[bias] = theta[bias] * self.spread + self.mean
+        theta[weight] = theta[weight].astype(np.float64) * self.spread
+        theta[bias] = theta[bias].astype(np.float64) * self.spread + self.mean
         self.net.theta = theta
 
 

@@ -24,19 +24,27 @@ DEFAULT_PARAMS_PER_VALUE: Final = 0.5
 LEAST_PARAMS: Final = 64
 LEAST_BY_DEFAULT: Final = 1024
 
-FINEST_SHARE: Final = 0.6  # of the samples along the shortest axis: cells of the finest grid
-BASE_RESOLUTION: Final = 16
-# Where places between samples are to be filled in: few levels without collisions, whose cells hold
-# several samples, and shorter steps
-GAPS_FINEST_SHARE: Final = 0.35
-GAPS_GRID: Final = {"n_levels": 4, "n_features": 4, "log2_table_size": 28, "kind": "dense"}
+# Cells of the finest grid, of the samples along the shortest axis; the second where the first
+# leaves a fifth of the budget
+FINEST_SHARES: Final = (0.6, 0.8)
+BASE_RESOLUTION: Final = 64
+# Features and levels: few levels of four features learn more in a second than many of two, which
+# pay where they come so much closer to the budget. 16 columns of h_0 at most, as each costs time.
+WIDE_GAIN: Final = 1.15
+GRIDS: Final = ((4, 4), (4, 3), *((2, n_levels) for n_levels in range(3, 9)))
+WIDTHS: Final = ((32, 32), (16, 16), (8,), (4,))
+LOG2_TABLES: Final = range(4, 25)
+# Along a line many levels are better: loud and busy moments take the entries of quiet ones
+LINE_GRIDS: Final = tuple((2, n_levels) for n_levels in range(6, 13))
+# Where places between samples are to be filled in: levels without collisions, whose cells hold
+# several samples, a wider network, and shorter steps
+GAPS_FINEST_SHARE: Final = 0.32
+GAPS_BASE: Final = 40
+GAPS_GRID: Final = {"n_levels": 3, "n_features": 4, "log2_table_size": 28, "kind": "dense"}
+GAPS_WIDTHS: Final = ((64, 64), *WIDTHS)
 GAPS_LR: Final = 3e-3
-LEVELS: Final = range(4, 13)
-N_FEATURES: Final = (2, 4)  # 2 unless a table of those cannot use the budget
-WIDTHS: Final = ((64, 64), (32, 32), (16, 16), (8,), (4,))
 LARGE_BATCH, SMALL_BATCH, LEAST_BATCH = 1 << 13, 1 << 12, 1 << 7  # rows
 STEPS_A_PASS: Final = 16  # at least, so that small signals get steps enough
-LOG2_TABLES: Final = range(4, 25)
 GRID_ROW_WORK: Final = 8  # a look-up waits for memory as long as so many multiplications take
 # Samples along an axis that omega_0 = 30 suits: Sitzmann et al. 2020 take it for pictures of 256 to
 # 512 pixels, and a hundred times as much for seconds of sound
@@ -167,13 +175,12 @@ def _hash_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) ->
 
     The widest network that takes no more than a quarter, so that most of the budget is table.
     """
-    finest = max(2, min(int(FINEST_SHARE * min(resolution)), 1 << 20))
-    base = max(2, min(BASE_RESOLUTION, finest // 8)) if d_in > 1 else max(2, finest >> 8)
     best: NetworkSpec | None = None
     for widths in WIDTHS:
-        for n_features in N_FEATURES:
-            best = _fill(d_in, d_out, widths, n_features, (base, finest), most)
-            if best is None or 2 * best.n_params > most:
+        for share in FINEST_SHARES:
+            finest = max(2, min(int(share * min(resolution)), 1 << 20))
+            best = _fill(d_in, d_out, widths, finest, most)
+            if best is None or best.n_params > 0.8 * most:
                 break
         if best is not None and 4 * (best.n_params - math.prod(best.table_shape)) <= best.n_params:
             return best
@@ -186,9 +193,9 @@ def _smooth_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) 
     """Return a dense grid and a small network of at most `most` parameters, for filling in."""
     finest = max(2, int(GAPS_FINEST_SHARE * min(resolution)))
     while True:
-        base = max(2, min(BASE_RESOLUTION, finest // 4))
+        base = max(2, min(GAPS_BASE, finest // 2))
         grid = HashGrid(base_resolution=base, finest_resolution=max(base, finest), **GAPS_GRID)  # type: ignore[arg-type]
-        for widths in WIDTHS:
+        for widths in GAPS_WIDTHS:
             spec = NetworkSpec.create(d_in, widths, d_out, encoding=grid)
             if spec.n_params <= most:
                 return spec
@@ -205,23 +212,22 @@ def _too_few(most: int) -> SpecError:
 
 
 def _fill(
-    d_in: int,
-    d_out: int,
-    widths: tuple[int, ...],
-    n_features: int,
-    resolutions: tuple[int, int],
-    most: int,
+    d_in: int, d_out: int, widths: tuple[int, ...], finest: int, most: int
 ) -> NetworkSpec | None:
     """Return the network of these widths with the largest table that `most` allows, if any."""
-    best: NetworkSpec | None = None
-    for log2_table in LOG2_TABLES:
-        for n_levels in LEVELS:
-            grid = HashGrid(n_levels, n_features, log2_table, *resolutions)
+    base, grids = max(2, min(BASE_RESOLUTION, finest // 4)), GRIDS
+    if d_in == 1:
+        base, grids = max(2, finest >> 8), LINE_GRIDS
+    best, best_worth = None, 0.0
+    for n_features, n_levels in grids:
+        for log2_table in LOG2_TABLES:
+            grid = HashGrid(n_levels, n_features, log2_table, base, finest)
             if math.prod(grid.table_shape(d_in)) > most:
                 break
             spec = NetworkSpec.create(d_in, widths, d_out, encoding=grid)
-            if spec.n_params <= most and (best is None or spec.n_params > best.n_params):
-                best = spec
+            worth = spec.n_params * (WIDE_GAIN if n_features == 4 else 1.0)
+            if spec.n_params <= most and worth > best_worth:
+                best, best_worth = spec, worth
     return best
 
 

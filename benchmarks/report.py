@@ -38,7 +38,7 @@ def short(result: Result) -> str:
             for w in workloads
         ]
         if rows:
-            parts.append(_table([heading, *names], rows))
+            parts.append(markdown_table([heading, *names], rows))
     return "\n\n".join([*parts, _notes(result)])
 
 
@@ -53,7 +53,7 @@ def detail(result: Result) -> str:
             head = ["engine", "median", "quartiles", "min", "ratio", "ratio of mins"]
             rows = [_detail_row(name, engine) for name, engine in w["engines"].items()]
             parts.append(f"**{w['name']}** {w['title']}")
-            parts.append(_table([*head, text.CHECKS[kind], "setting"], rows))
+            parts.append(markdown_table([*head, text.CHECKS[kind], "setting"], rows))
     return "\n\n".join([*parts, _notes(result)])
 
 
@@ -105,7 +105,7 @@ def _notes(result: Result) -> str:
     )
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -353,3 +353,11 @@ def test_calibration_fits_four_fifths_and_judges_the_last(module: Any) -> None:
     assert (len(rows.y_train), len(rows.y_test), len(few.y_train)) == (120, 30, 100)
     assert few.X_test.equals(rows.X_test)
     assert (few.y_test == rows.y_test).all()
+
+
+def test_the_table_of_raw_tables_in_readme_comes_from_the_json(module: Any) -> None:
+    report = module("tables_report")
+    document = json.loads(report.RESULTS.read_text(encoding="utf-8"))
+    assert report.fill(README, document) == README
+    document["results"][0]["error"] *= 1.01
+    assert report.fill(README, document) != README

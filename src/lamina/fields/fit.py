@@ -258,8 +258,8 @@ class Fitting:
 
     def _share(self) -> float:
         """How much of the run is over, by the limit that is nearest."""
-        # What measuring the finished field will take: a row's forward pass is a third of its step
-        measuring = 0.4 * self.round_seconds * self.signal.n_rows / self.size
+        # What measuring the finished field will take, at worst: a forward pass is a third of a step
+        measuring = 0.6 * self.round_seconds * self.signal.n_rows / self.size
         spare = min(measuring + self.round_seconds, 0.2 * self.limits.max_seconds)
         by_time = (time.perf_counter() - self.began) / (self.limits.max_seconds - spare)
         return min(max(by_time, self.run.step / self.limits.max_steps), 1.0)

@@ -361,3 +361,35 @@ def test_the_table_of_raw_tables_in_readme_comes_from_the_json(module: Any) -> N
     assert report.fill(README, document) == README
     document["results"][0]["error"] *= 1.01
     assert report.fill(README, document) != README
+
+
+@pytest.mark.skipif(not is_installed("torch", "PIL", "soundfile"), reason="optional packages")
+def test_fields_are_measured_beside_peers(module: Any, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from lamina.fields import write_audio, write_image
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "audio").mkdir()
+    i, j = np.mgrid[:48, :64]
+    pixels = (127 + 60 * np.sin(i / 5) + 60 * np.cos(j / 7)).astype(np.uint8)
+    write_image(tmp_path / "images" / "camera.png", pixels)
+    write_image(tmp_path / "images" / "retina.jpg", np.dstack([pixels] * 3))
+    sound = np.sin(np.arange(4000) / 9).astype(np.float32)
+    write_audio(tmp_path / "audio" / "guit_em9.flac", sound, 8000)
+    main, out = module("fields").main, tmp_path / "fields.json"
+    arguments = ["--data", tmp_path, "--share", 0.005, "--torch-steps", 3, "--out", out]
+    done = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["missing"] == ["astronaut.png", "coffee.png"]
+    camera = found["camera.png"]
+    assert camera["half, 5 s"]["params_per_value"] <= 0.5
+    assert camera["gaps"]["field"]["held_out"] > 5
+    assert set(camera["presets"]) == {"hash", "fourier", "siren", "relu"}
+    # Three steps from the same start, in other orders of rows
+    assert abs(camera["torch"]["lamina"]["psnr"] - camera["torch"]["torch"]["psnr"]) < 1
+    assert found["guit_em9.flac"]["half, 60 s"]["snr"] > 0
+    done = CliRunner().invoke(main, ["--data", str(tmp_path), "--cases", "paintings"])
+    assert done.exit_code == 1
+    assert "got ['paintings']" in done.output

@@ -5,7 +5,6 @@ Pixel (row i, column j) lies at x = (2 j + 1) / width - 1, y = (2 i + 1) / heigh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from lamina.core.checks import check_number, shape_of
 from lamina.core.errors import DataError, ShapeError
+from lamina.fields.fill import fill_gaps
 from lamina.fields.signal import BLOCK_ROWS, Float32, Signal, centres
 
 Array = npt.NDArray[Any]
@@ -62,7 +62,8 @@ class ImageSignal(Signal):
     pixels : array (height, width) or (height, width, channels)
         1 to 4 channels of uint8, uint16 or floats.
     mask : array of bool (height, width), optional
-        Which pixels there are.
+        Which pixels are known. What is measured is these; training sees all, the others filled
+        in (`fill_gaps`).
     where : str
         The start of error sentences.
 
@@ -79,33 +80,47 @@ class ImageSignal(Signal):
         array = _checked(pixels, where)
         self.pixels = array if array.ndim == 3 else array[:, :, None]
         height, width, self.d_out = self.pixels.shape
+        self.resolution = (width, height)
         self.x, self.y = centres(width), centres(height)
-        self.known = _known(mask, (height, width), where)
-        self.n_rows = height * width if self.known is None else len(self.known)
-        self.n_values = height * width * self.d_out
-        self.has_gaps = self.n_rows < height * width
-        share = math.sqrt(self.n_rows / (height * width))  # of samples along each axis
-        self.resolution = (math.ceil(share * width), math.ceil(share * height))
-        low, high = _range(array, where)
+        self.n_rows = height * width
+        self.n_values = self.n_rows * self.d_out
+        self.mask = _mask(mask, (height, width), where)
+        low, high = _range(array if self.mask is None else array[self.mask], where)
         self.peak = (high - low) or 1.0
         is_flat = array.ndim == 2
         self.form = Form(height, width, self.d_out, is_flat, array.dtype.name, low, high)
+        self._filled: Array | None = None
+
+    @property
+    def n_known(self) -> int:
+        """Values that are measured."""
+        count = self.n_rows if self.mask is None else int(np.count_nonzero(self.mask))
+        return count * self.d_out
 
     def rows(self, index: npt.NDArray[np.int64]) -> tuple[Float32, Float32]:
-        """Return coordinates and values of pixels, numbered row by row among the known ones."""
-        flat = index if self.known is None else self.known[index]
-        i, j = np.divmod(flat, self.form.width)
+        """Return coordinates and values of pixels, numbered row by row."""
+        if self.mask is not None and self._filled is None:
+            self._filled = fill_gaps(self.pixels, self.mask, self.form.low, self.form.high)
+        seen = self.pixels if self._filled is None else self._filled
+        i, j = np.divmod(index, self.form.width)
         coordinates = np.empty((len(index), 2), np.float32)
         coordinates[:, 0], coordinates[:, 1] = self.x[j], self.y[i]
-        return coordinates, self.pixels[i, j].astype(np.float32)
+        return coordinates, seen[i, j].astype(np.float32)
 
-    def pixel_blocks(self) -> Iterator[tuple[Float32, Array]]:
-        """Yield coordinates and pixels (m, channels), in the picture's own type."""
-        for start in range(0, self.n_rows, BLOCK_ROWS):
-            index = np.arange(start, min(start + BLOCK_ROWS, self.n_rows))
-            coordinates, _ = self.rows(index)
-            flat = index if self.known is None else self.known[index]
-            yield coordinates, self.pixels[np.divmod(flat, self.form.width)]
+    def release(self) -> None:
+        """Let go of what was kept between rounds, and of what was filled in."""
+        super().release()
+        self._filled = None
+
+    def known_blocks(self) -> Iterator[tuple[Float32, Array]]:
+        """Yield coordinates and pixels (m, channels) of what is known, in the picture's type."""
+        size = (self.form.height, self.form.width)
+        for start, stop, coordinates in strips(*size, FULL):
+            pixels = self.pixels[start:stop].reshape(-1, self.d_out)
+            if self.mask is not None:
+                flags = self.mask[start:stop].ravel()
+                coordinates, pixels = coordinates[flags], pixels[flags]
+            yield coordinates, pixels
 
 
 def strips(
@@ -202,9 +217,10 @@ def _checked(pixels: npt.ArrayLike, where: str) -> Array:
     return array
 
 
-def _known(
+def _mask(
     mask: npt.ArrayLike | None, shape: tuple[int, int], where: str
-) -> npt.NDArray[np.int64] | None:
+) -> npt.NDArray[np.bool_] | None:
+    """Return a checked mask; None where every pixel is known."""
     if mask is None:
         return None
     flags = np.asarray(mask)
@@ -213,12 +229,9 @@ def _known(
             f"{where}: expected mask as an array of bool of shape {shape}, got {flags.dtype} of "
             f"shape {flags.shape}. True says which pixels to train on."
         )
-    known = np.flatnonzero(flags)
-    if flags.size < 2**31:
-        known = known.astype(np.int32)  # half the memory
-    if not len(known):
+    if not flags.any():
         raise DataError(f"{where}: expected a mask with at least one True, got none.")
-    return known
+    return None if flags.all() else flags
 
 
 def _range(array: Array, where: str) -> tuple[float, float]:

@@ -95,8 +95,9 @@ class ImageField(Field):
             The same in parameters a number of the signal (pixel and channel). If neither is given,
             0.5, but at least 1,024 parameters.
         mask : array of bool (height, width), optional
-            True for the pixels to learn from; the field fills the others in, and is made smooth
-            rather than exact: its grids are coarser, and it may take fewer parameters.
+            True for the pixels to learn from; what the others hold is ignored. Training sees them
+            as the smoothest surface through their neighbours (`fill_gaps`); the report's PSNR is of
+            known pixels.
         repeat : FieldReport, optional
             The `report` of an earlier fit, to repeat it bit for bit, its seed included, even where
             time ended it.
@@ -318,7 +319,7 @@ class ImageField(Field):
 
 def _psnr(values: Values, signal: ImageSignal, form: Form) -> float:
     total = 0.0
-    for coordinates, pixels in signal.pixel_blocks():
+    for coordinates, pixels in signal.known_blocks():
         difference = form.finish(values(coordinates)).astype(np.float64) - pixels
         total += float(np.vdot(difference, difference))
-    return psnr_of(total / (signal.n_rows * signal.d_out), signal.peak)
+    return psnr_of(total / signal.n_known, signal.peak)

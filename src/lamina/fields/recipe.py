@@ -36,13 +36,6 @@ WIDTHS: Final = ((32, 32), (16, 16), (8,), (4,))
 LOG2_TABLES: Final = range(4, 25)
 # Along a line many levels are better: loud and busy moments take the entries of quiet ones
 LINE_GRIDS: Final = tuple((2, n_levels) for n_levels in range(6, 13))
-# Where places between samples are to be filled in: levels without collisions, whose cells hold
-# several samples, a wider network, and shorter steps
-GAPS_FINEST_SHARE: Final = 0.32
-GAPS_BASE: Final = 40
-GAPS_GRID: Final = {"n_levels": 3, "n_features": 4, "log2_table_size": 28, "kind": "dense"}
-GAPS_WIDTHS: Final = ((64, 64), *WIDTHS)
-GAPS_LR: Final = 3e-3
 LARGE_BATCH, SMALL_BATCH, LEAST_BATCH = 1 << 13, 1 << 12, 1 << 7  # rows
 STEPS_A_PASS: Final = 16  # at least, so that small signals get steps enough
 GRID_ROW_WORK: Final = 8  # a look-up waits for memory as long as so many multiplications take
@@ -141,9 +134,6 @@ def recipe(preset: str, signal: Signal, most: int, seed: int) -> Recipe:
     check_choice(preset, PRESETS, "preset", "recipe")
     d_in, d_out, resolution = signal.d_in, signal.d_out, signal.resolution
     large, small = (_batch_size(signal.n_rows, size) for size in (LARGE_BATCH, SMALL_BATCH))
-    if preset == "hash" and signal.has_gaps:
-        spec = _smooth_spec(d_in, d_out, resolution, most)
-        return Recipe(spec, Adam(GAPS_LR, beta_2=0.99, epsilon=1e-15), 1e-4, large)
     if preset == "hash":
         spec = _hash_spec(d_in, d_out, resolution, most)
         return Recipe(spec, Adam(1e-2, beta_2=0.99, epsilon=1e-15), 1e-4, large)
@@ -187,21 +177,6 @@ def _hash_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) ->
     if best is None:
         raise _too_few(most)
     return best
-
-
-def _smooth_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) -> NetworkSpec:
-    """Return a dense grid and a small network of at most `most` parameters, for filling in."""
-    finest = max(2, int(GAPS_FINEST_SHARE * min(resolution)))
-    while True:
-        base = max(2, min(GAPS_BASE, finest // 2))
-        grid = HashGrid(base_resolution=base, finest_resolution=max(base, finest), **GAPS_GRID)  # type: ignore[arg-type]
-        for widths in GAPS_WIDTHS:
-            spec = NetworkSpec.create(d_in, widths, d_out, encoding=grid)
-            if spec.n_params <= most:
-                return spec
-        if finest <= 2:
-            raise _too_few(most)
-        finest = finest * 7 // 8
 
 
 def _too_few(most: int) -> SpecError:

@@ -31,14 +31,11 @@ class Signal(ABC):
     n_rows : int
         Places with values.
     n_values : int
-        Numbers that the whole signal consists of, known or not.
+        Numbers that the signal consists of.
     resolution : tuple of int
         Samples along each coordinate: no grid of a field is as fine.
     peak : float
         What PSNR is relative to.
-    has_gaps : bool
-        Whether the field is to fill in places between those with values: it is then made smooth
-        rather than exact.
     """
 
     d_in: int
@@ -47,7 +44,6 @@ class Signal(ABC):
     n_values: int
     resolution: tuple[int, ...]
     peak: float
-    has_gaps: bool = False
 
     def __init__(self) -> None:
         self._kept: tuple[Float32, Float32] | None = None

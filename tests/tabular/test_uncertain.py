@@ -18,6 +18,7 @@ from tests.tolerances import assert_same_bits
 import lamina
 from lamina.core import modelfile
 from lamina.core.errors import DataError, ModelFileError, SpecError
+from lamina.tabular.quantiles import OutOfFold
 
 Floats = NDArray[np.float64]
 LEVEL = st.floats(1e-9, 1 - 1e-9)
@@ -282,3 +283,20 @@ def test_damaged_quantiles_are_refused(
     with pytest.raises(ModelFileError) as caught:
         lamina.load(tmp_path / "m")
     assert "\n" not in str(caught.value)
+
+
+def test_residuals_of_a_value_that_many_rows_share_do_not_shrink() -> None:
+    # A cost of nothing stays nothing however many members are averaged; with all residuals shrunk,
+    # the 90 % intervals of a table of bird strikes, 98 % of which cost nothing, covered 18 %.
+    rng = np.random.default_rng(0)
+    y = np.where(np.arange(1000) % 10 > 0, -0.2, rng.normal(size=1000))
+    predicted = y + rng.normal(size=1000)
+    rows = OutOfFold(
+        predicted[:, None], (y - predicted)[:, None], np.full((1000, 1), 0.5), 1, 16, 0.0
+    )
+    found = rows.fresh_residual(0, np.ones(1000))
+    ratio = found / (y - predicted)
+    shared = y == -0.2
+    np.testing.assert_allclose(ratio[shared], 1.0, rtol=1e-12, atol=0)
+    assert np.ptp(ratio[~shared]) < 1e-12
+    assert 0.5 <= ratio[~shared][0] < 0.9

@@ -47,6 +47,7 @@ RECIPE: Final = Recipe(
 )
 N_REPEATS: Final = 2  # a row's quantiles out of fold are the mean of so many, nearer to all's
 MOST_ROWS: Final = 1 << 17  # more say little about a spread
+SHARED: Final = 0.02  # of all rows, for their value of y to be one that rows share
 LEAST_BEYOND: Final = 50  # rows expected beyond a quantile for the range of y to bound it
 
 
@@ -76,15 +77,21 @@ class OutOfFold:
     excess: float
 
     def fresh_residual(self, target: int, widths: Floats) -> Floats:
-        """Return residuals (n,) as those of fresh rows are, given each row's own unit (n,)."""
+        """Return residuals (n,) as those of fresh rows are, given each row's own unit (n,).
+
+        Where many rows share one value of y, such as no cost, it is the prediction alone that is
+        off, and y does not come nearer to it as members are averaged: those residuals stay.
+        """
         residual = self.residual[:, target]
-        return residual * fresh_scale(
+        scale = fresh_scale(
             residual / widths,
             self.spread[:, target] / widths**2,
             self.excess,
             self.n_held,
             self.n_members,
         )
+        shared = is_shared(self.predicted[:, target] + residual)
+        return residual * np.where(shared, max(scale, 1.0), scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,6 +262,12 @@ def learn_quantiles(
         fresh = rows.fresh_residual(t, scale[t] * curves.widths)
         calibrations.append(Calibration.fit(curves.place(fresh / scale[t]), sample_weight))
     return Quantiles(Ensemble(networks), columns, scale, tuple(calibrations), n)
+
+
+def is_shared(y: Floats) -> NDArray[np.bool_]:
+    """Return which of y (n,), in standard deviations, at least `SHARED` of all rows have alike."""
+    _, which, counts = np.unique(np.round(y, 9), return_inverse=True, return_counts=True)
+    return np.asarray(counts[which] >= max(SHARED * len(y), 2))
 
 
 def _network(

@@ -97,4 +97,5 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(
     )
     assert done.exit_code == 2
     assert "fit --report: expected to write" in done.stderr
+    assert done.stderr.strip().endswith("Choose another place with --report.")
     assert not out.exists()

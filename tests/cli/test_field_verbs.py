@@ -133,6 +133,7 @@ def test_ctrl_c_keeps_the_best_so_far(
         (("encode", "{0}/a.png", "--preset", "perlin"), "perlin"),
         (("encode", "{0}/a.png", "--preview", "{1}/p.txt"), "ends in"),
         (("encode", "{0}/s.wav", "--preview", "{1}/p.png"), "got a sound"),
+        (("encode", "{0}/a.png", "--preview", "{1}/no/p.png"), "another place with --preview"),
         (("decode", "{0}/a.lamina", "--out", "{1}/a.wav"), "ends in"),
         (("decode", "{0}/s.lamina", "--out", "{1}/s.png"), "ends in"),
         (("decode", "{0}/a.png", "--out", "{1}/s.png"), "model file"),

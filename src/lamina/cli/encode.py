@@ -145,7 +145,7 @@ class _Preview:
         if kind != "image":
             raise DataError("encode: expected a picture with --preview, got a sound. Leave it out.")
         check_image_suffix(path, "encode, --preview")
-        check_output(path, "encode", inputs)
+        check_output(path, "encode", inputs, "--preview")
         self.path, self.last = path, 0.0
         self.form = ImageSignal(array, None, "encode").form
         shrink = min(1.0, MOST_PREVIEW / max(self.form.height, self.form.width))

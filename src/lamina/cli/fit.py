@@ -326,7 +326,7 @@ def _check_report(path: str, others: tuple[str, ...]) -> None:
     """Refuse a report that could not be written before the work is done."""
     from lamina.core.errors import require_extra
 
-    check_output(path, "fit --report", others)
+    check_output(path, "fit --report", others, "--report")
     require_extra("jinja2", "plots")
     require_extra("matplotlib", "plots")
 

@@ -64,6 +64,24 @@ def test_polynomials_are_kept_away_and_relu_comes_closer(tmp_path: Path):
     assert facts["box"] == [[0, 1]]
 
 
+def test_the_box_of_the_help_is_the_one_that_is_taken():
+    text = " ".join(run("polynomial", "--help").stdout.split())
+    assert "[default: -1:1]" in text
+    assert "0:1" not in text
+    assert json.loads(run("polynomial", "--json").stdout)["box"] == [[-1, 1]]
+    assert "[default: 0:1]" in run("approximate", "--help").stdout
+
+
+def test_a_polynomial_is_said_to_be_one():
+    result = run("polynomial", "x**2", "--degree", 4)
+    assert result.exit_code == 0, result.stderr
+    assert "x**2 is itself a polynomial of degree 4 at most" in result.stdout
+    assert "distance from these is 0" in result.stdout
+    assert "no distance can be proved" not in result.stdout
+    close = run("polynomial", "exp(x)", "--degree", 40)
+    assert "no distance can be proved" in close.stdout
+
+
 def test_depth_is_shown_with_units_that_fewer_cannot_do_with(tmp_path: Path):
     result = run("depth", "--folds", 5, "--plot", tmp_path / "d.svg")
     assert result.exit_code == 0, result.stderr

@@ -82,3 +82,28 @@ def test_bad_calls_are_one_sentence():
     ):
         with pytest.raises(SpecError, match=sentence):
             polynomial_distance(*call)
+
+
+@pytest.mark.parametrize(
+    ("text", "degree"),
+    [
+        ("x**2", 2),
+        ("pi*x**3/e - sin(1)", 3),
+        ("-(x + 1)**2 * x / 3**-2", 3),
+        ("x**0", 0),
+        ("sin(x)**0 + max(1, 2)", 0),
+    ],
+)
+def test_a_polynomial_is_known_from_its_degree_on(text: str, degree: int) -> None:
+    found = polynomial_distance(text, degree)
+    assert found.is_polynomial
+    assert found.bound == 0
+    if degree:
+        below = polynomial_distance(text, degree - 1)
+        assert not below.is_polynomial
+        assert below.bound > 0
+
+
+@pytest.mark.parametrize("text", ["abs(x)", "exp(x)", "1/(x + 2)", "(x + 2)**-1", "2/(x*x + 1)"])
+def test_what_is_no_polynomial_is_never_called_one(text: str) -> None:
+    assert not polynomial_distance(text, 40).is_polynomial

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
-box_option = click.option(
-    "--box",
-    metavar="LOW:HIGH[,…]",
-    default="0:1",
-    show_default=True,
-    help="Where: one pair for x, or one a variable, such as -1:1,-1:1.",
-)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def box_option(default: str, d: int | None = None) -> Callable[[Command], Command]:
+    """Return the option of a verb whose formulas have ``d`` variables, any number by default."""
+    several = ", or one a variable, such as -1:1,-1:1" if d is None else ""
+    return click.option(
+        "--box",
+        metavar="LOW:HIGH" if d == 1 else "LOW:HIGH[,…]",
+        default=default,
+        show_default=True,
+        help=f"Where: one pair for x{several}.",
+    )
 
 
 def read_box(text: str, d: int, verb: str) -> list[tuple[float, float]]:

@@ -27,7 +27,7 @@ STOPPED = {
     epilog='Example: lamina prove approximate "sin(6*x)" --tolerance 0.01 --plot sine.png',
 )
 @click.argument("expression", metavar="EXPR")
-@box_option
+@box_option("0:1")
 @click.option("--tolerance", type=float, default=0.01, show_default=True, help="Greatest error.")
 @click.option(
     "--activation",

@@ -23,7 +23,7 @@ MOST_DIGITS = 24  # of a fraction that people read
 @click.command("polynomial", epilog='Example: lamina prove polynomial "abs(x)" --degree 4')
 @click.argument("expression", metavar="[EXPR]", default="abs(x)")
 @click.option("--degree", type=int, default=3, show_default=True, help="Of the activation.")
-@box_option
+@box_option("-1:1", 1)
 @json_option
 @plot_option
 def command(expression: str, degree: int, box: str, as_json: bool, plot: str | None) -> None:
@@ -31,14 +31,11 @@ def command(expression: str, degree: int, box: str, as_json: bool, plot: str | N
 
     A hidden layer of polynomial units of degree k gives a polynomial of degree k, however wide it
     is. A few points prove, in fractions, how far all of those stay from EXPR (default abs(x)); a
-    relu network comes closer. The box is -1:1 unless --box says otherwise.
+    relu network comes closer.
     """
     from lamina.theory.approximation import approximate
     from lamina.theory.polynomial import polynomial_distance
 
-    context = click.get_current_context()
-    if context.get_parameter_source("box") is click.core.ParameterSource.DEFAULT:
-        box = "-1:1"
     check_plot(plot, VERB)
     pairs = read_box(box, 1, VERB)
     found = polynomial_distance(expression, degree, pairs)
@@ -57,7 +54,12 @@ def command(expression: str, degree: int, box: str, as_json: bool, plot: str | N
         f"comes closer to {found.expression.text} on {box_as_text(pairs)} than "
         f"{_text(found.bound, True)}."
     )
-    if found.bound == 0:
+    if found.is_polynomial:
+        claim = (
+            f"{found.expression.text} is itself a polynomial of degree {degree} at most: its "
+            "distance from these is 0. Take a lower degree, or another function, such as abs(x)."
+        )
+    elif found.bound == 0:
         claim = (
             f"Polynomials of degree {degree} come so close to {found.expression.text} on "
             f"{box_as_text(pairs)} that no distance can be proved: take a lower degree."
@@ -66,6 +68,7 @@ def command(expression: str, degree: int, box: str, as_json: bool, plot: str | N
         "expression": found.expression.text,
         "box": [list(p) for p in pairs],
         "degree": degree,
+        "is_polynomial": found.is_polynomial,
         "bound": bound,
         "bound_exact": str(found.bound) if found.bound.denominator.bit_length() < 4000 else None,
         "points": [float(p) for p in found.points],

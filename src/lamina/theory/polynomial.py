@@ -17,6 +17,7 @@ theory", chapter 3, for the bound and Remez's exchange that finds the points.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
@@ -28,8 +29,8 @@ from lamina.core.checks import check_count
 from lamina.core.errors import SpecError
 from lamina.theory.certify import as_box
 from lamina.theory.enclose import at_points
-from lamina.theory.evaluate import exactly, in_float64
-from lamina.theory.expression import Expression, parse_expression
+from lamina.theory.evaluate import exactly, in_float64, run
+from lamina.theory.expression import Expression, Step, parse_expression
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +78,14 @@ class PolynomialDistance:
     def __repr__(self) -> str:
         away = f"at least {float(self.bound):.6g} from {self.expression.text!r}"
         return f"PolynomialDistance(degree {self.degree}: {away})"
+
+    @property
+    def is_polynomial(self) -> bool:
+        """Whether f, as it is written, is a polynomial of the degree: then the distance is 0.
+
+        Terms that cancel are not looked for: x**9 - x**9 counts as degree 9.
+        """
+        return _written_degree(self.expression) <= self.degree
 
     def verify(self) -> bool:
         """Check in fractions that the weights annul 1, x, …, x^degree and give the bound."""
@@ -168,6 +177,26 @@ def polynomial_distance(
     return PolynomialDistance(
         expression, ends, degree, points, weights, values, bound, coefficients
     )
+
+
+def _written_degree(f: Expression) -> float:
+    """A degree that f, a polynomial, has at most; infinity if it is not written as one."""
+
+    def operate(step: Step, degrees: Sequence[float]) -> float:
+        if step.op == "pow" and (step.value == 0 or max(degrees) == 0):
+            return 0
+        if step.op == "pow":
+            power = int(step.value or 0)
+            return power * degrees[0] if power > 0 else math.inf
+        if step.op in ("neg", "add", "sub"):
+            return max(degrees)
+        if step.op == "mul":
+            return sum(degrees)
+        if step.op == "div" and degrees[1] == 0:
+            return degrees[0]
+        return 0 if max(degrees) == 0 else math.inf  # functions of constants are constants
+
+    return float(run(f, lambda step: 1 if step.op == "var" else 0, operate))
 
 
 def _annihilator(points: tuple[Fraction, ...]) -> tuple[Fraction, ...]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamina.tabular.shapley import shapley_values
+from lamina.tabular.shapley import MOST_EXACT, shapley_values
 
 Array = np.ndarray[Any, np.dtype[Any]]
 EPS = float(np.finfo(np.float64).eps)
@@ -58,7 +58,7 @@ def test_exact_values_are_those_of_the_definition(groups: list[int]) -> None:
     assert not error.any()
 
 
-@pytest.mark.parametrize("n_groups", [1, 3, 8, 9, 20])
+@pytest.mark.parametrize("n_groups", [1, 3, MOST_EXACT, MOST_EXACT + 1, 20])
 @pytest.mark.parametrize("n_pairs", [None, 2])
 def test_a_linear_model_gives_the_closed_form(n_groups: int, n_pairs: int | None) -> None:
     # phi_j = w_j (x_j - mean b_j), exactly, whatever orders are drawn
@@ -108,22 +108,22 @@ def test_shares_sum_to_prediction_minus_baseline(
     expected = f(x) - f(background).mean(axis=0)
     size = max(float(np.abs(f(np.concatenate([x, background]))).max()), scale)
     # The 2^M weighted means of the exact way add up as many rounding errors
-    bound = 2.0 ** min(n_columns, 8) * 64 * EPS * size
+    bound = 2.0 ** min(n_columns, MOST_EXACT) * 64 * EPS * size
     np.testing.assert_allclose(values.sum(axis=1), expected, rtol=0, atol=bound)
 
 
 def test_drawn_orders_come_close_to_every_set_as_their_error_says() -> None:
     rng = np.random.default_rng(3)
-    x = rng.normal(size=(30, 6)).astype(np.float32)
-    background = rng.normal(size=(64, 6)).astype(np.float32)
-    exact, _ = shapley_values(crooked, x, background, np.arange(6), rng=rng)
+    x = rng.normal(size=(30, 5)).astype(np.float32)
+    background = rng.normal(size=(64, 5)).astype(np.float32)
+    exact, _ = shapley_values(crooked, x, background, np.arange(5), rng=rng)
 
-    drawn, error = shapley_values(crooked, x, background, np.arange(6), n_pairs=2, rng=rng)
+    drawn, error = shapley_values(crooked, x, background, np.arange(5), n_pairs=2, rng=rng)
 
     off = np.abs(drawn - exact)
     assert (off > 0).any()
     assert np.mean(off < 2 * error) > 0.95
-    more, smaller = shapley_values(crooked, x, background, np.arange(6), n_pairs=32, rng=rng)
+    more, smaller = shapley_values(crooked, x, background, np.arange(5), n_pairs=32, rng=rng)
     assert smaller.mean() == pytest.approx(error.mean() / 4, rel=0.1)
     assert np.abs(more - exact).mean() < 0.5 * off.mean()
 
@@ -179,3 +179,27 @@ def test_an_order_and_its_reverse_together_are_exact_where_columns_meet_in_pairs
     cross = (a - b) * ((a + b) / 2 @ (off + off.T))
     expected = ((a**2 - b**2) * np.diag(meet) + cross).mean(axis=1)
     np.testing.assert_allclose(drawn[..., 0], expected, rtol=0, atol=1e4 * EPS)
+
+
+@pytest.mark.parametrize("n_groups", range(2, 11))
+def test_every_set_never_costs_more_than_four_times_one_pair_of_orders(n_groups: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, n_groups)).astype(np.float32)
+    background = rng.normal(size=(16, n_groups)).astype(np.float32)
+
+    def predicted(n_pairs: int | None) -> int:
+        seen = 0
+
+        def f(rows: Array) -> Array:
+            nonlocal seen
+            seen += len(rows)
+            return crooked(rows)
+
+        shapley_values(f, x, background, np.arange(n_groups), n_pairs=n_pairs, rng=rng)
+        return seen - len(x) - len(background)
+
+    by_default, by_one_pair = predicted(None), predicted(1)
+    assert by_one_pair == 3 * 2 * 16 * (n_groups - 1)
+    assert by_default <= 4 * by_one_pair
+    if n_groups <= 5:
+        assert by_default == 3 * 16 * (2**n_groups - 2)

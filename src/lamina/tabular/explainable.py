@@ -105,7 +105,7 @@ class Explainable:
             The loss whose rise is an importance; the first of each pair by default.
         n_repeats : int ≥ 1, optional
             For "importance" the number of shuffles, 5 by default. For "attributions" the pairs of
-            orders drawn for each background row: None is exact for up to 8 columns and 1 beyond;
+            orders drawn for each background row: None is exact for up to 5 columns and 1 beyond;
             more make the `error` smaller.
         individual : bool, default False
             For "dependence" on one column: keep each row's curve.
@@ -127,10 +127,10 @@ class Explainable:
         Probabilities of classes are explained as such, numbers in the target's unit. Of free text,
         dates and numbers that miss values, all that was made of a column counts as that column.
 
-        Cost in predicted rows: "attributions" 2 · 128 · (n_columns - 1) a row (128 · 2^n_columns
-        where exact); "importance" n · n_columns · n_repeats of at most 10,000 rows; "dependence"
-        about 25 · n of at most 500 rows. The background, 128 encoded rows of the training table,
-        is part of the fitted estimator.
+        Cost in predicted rows: "attributions" 2 · 128 · n_repeats · (n_columns - 1) a row, or
+        128 · (2^n_columns - 2), at most 3,840, where exact; "importance" n · n_columns · n_repeats
+        of at most 10,000 rows; "dependence" about 25 · n of at most 500 rows. The background, 128
+        encoded rows of the training table, is part of the fitted estimator.
 
         Examples
         --------

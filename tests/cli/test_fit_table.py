@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def test_show_speaks_in_words(tmp_path: Path) -> None:
     assert "  n rows" not in training
     assert "ended by" in training
     assert any(end in training for end in ENDINGS.values())
+    assert re.search(r"ended by .*\(\d+ members?\)", training)  # not a number of epochs
     assert "out-of-fold accuracy" in training
     lines = [line.split() for line in training.splitlines()]
     assert ["seed", "0"] in lines

@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import lamina
 from lamina.core.errors import DataError, MissingExtraError
-from lamina.tabular.report import alike, number, write_report
+from lamina.tabular.report import MOST_AVERAGED, alike, number, write_report
 
 N = 300
 EVIL = "<script>alert('x')</script>\"&{{ 7*7 }}\u202e"
@@ -180,6 +180,8 @@ def test_columns_time_engine_and_command_are_listed(
     slow = text.index("100.00")
     assert slow < text.index("train", text.index("the slowest first"))
     assert "all of it" in text
+    ended = re.findall(r"\((\d+) members?\)", text)  # not a number of epochs
+    assert sum(map(int, ended)) == classifier.report_.n_members
 
 
 def test_numbers_have_residuals_and_their_own_groups(tmp_path: Path) -> None:
@@ -256,3 +258,24 @@ def test_numbers_read_well() -> None:
     assert alike([0.1234, 0.00012]) == ["0.123", "0.000"]
     assert alike([12345.6, -3.0, float("nan")]) == ["12,346", "−3", "–"]
     assert alike([0.0]) == ["0.000"]
+
+
+def test_rows_are_averaged_from_all_over_a_sorted_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"x": np.arange(float(N)), "other": np.random.default_rng(0).normal(size=N)}
+    model = lamina.TabularRegressor("fast", random_state=0, n_threads=1).fit(rows, rows["x"])
+    seen: list[Any] = []
+    explain = lamina.TabularRegressor.explain
+
+    def watched(self: Any, X: Any, *args: Any, **options: Any) -> Any:
+        if options["kind"] == "dependence":
+            seen.append(X.columns["x"].values)
+        return explain(self, X, *args, **options)
+
+    monkeypatch.setattr(lamina.TabularRegressor, "explain", watched)
+    write_report(tmp_path / "r.html", model, rows, rows["x"])
+    assert seen
+    for x in seen:
+        assert len(np.unique(x)) == len(x) == MOST_AVERAGED
+        assert np.mean(x) == pytest.approx(np.mean(rows["x"]), rel=0.02)

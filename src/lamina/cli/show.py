@@ -159,7 +159,7 @@ def _show_layers(spec: NetworkSpec) -> None:
 
 
 ENDINGS = {
-    "max_epochs": "the number of epochs",
+    "max_epochs": "all epochs done",
     "max_seconds": "the time limit",
     "patience": "no lower held-out loss",
 }
@@ -175,7 +175,7 @@ def _training(est: Any) -> list[tuple[str, str]]:
         ("members", str(report.n_members)),
         ("epochs", _range(report.epochs)),
         ("best epoch", _range(report.best_epochs)),
-        ("ended by", ", ".join(f"{ENDINGS.get(end, end)} ({n})" for end, n in ends.items())),
+        ("ended by", ", ".join(_ending(end, n) for end, n in ends.items())),
     ]
     for name, value in report.scores.items():
         called = SCORE_NAMES.get(name, name.replace("_", " "))
@@ -186,6 +186,10 @@ def _training(est: Any) -> list[tuple[str, str]]:
         ("instruction set", report.isa),
     ]
     return pairs
+
+
+def _ending(end: str, n: int) -> str:
+    return f"{ENDINGS.get(end, end)} ({n} member{'s' * (n > 1)})"
 
 
 def _range(values: tuple[int, ...]) -> str:

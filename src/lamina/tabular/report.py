@@ -271,7 +271,10 @@ def _learning(s: _Subject) -> list[tuple[str, str]]:
         ("parameters", f"{s.est.ensemble_.n_params:,} in all"),
         ("epochs", f"{min(report.epochs)} to {max(report.epochs)}"),
         ("epoch kept", f"{min(report.best_epochs)} to {max(report.best_epochs)}"),
-        ("ended by", ", ".join(f"{why} ({count})" for why, count in kinds.items())),
+        (
+            "ended by",
+            ", ".join(f"{why} ({count} member{'s' * (count > 1)})" for why, count in kinds.items()),
+        ),
     ]
 
 
@@ -382,8 +385,13 @@ def _explain_section(s: _Subject) -> dict[str, Any]:
         ],
         "importances_left_out": f"{more} less important columns are not listed." if more else "",
         "loss": found.scoring.replace("_", " "),
-        "dependences": _dependences(s, part.take(slice(0, MOST_AVERAGED)), found),
+        "dependences": _dependences(s, part.take(_spread_out(len(rows), MOST_AVERAGED)), found),
     }
+
+
+def _spread_out(n: int, most: int) -> NDArray[np.intp]:
+    """Return at most ``most`` of n places, evenly apart: a table sorted by time is seen whole."""
+    return np.arange(min(n, most)) * n // max(min(n, most), 1)
 
 
 def _dependences(s: _Subject, part: Table, found: Importance) -> list[dict[str, Any]]:

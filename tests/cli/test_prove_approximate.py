@@ -72,12 +72,13 @@ def test_the_box_of_the_help_is_the_one_that_is_taken():
     assert "[default: 0:1]" in run("approximate", "--help").stdout
 
 
-def test_a_polynomial_is_said_to_be_one():
-    result = run("polynomial", "x**2", "--degree", 4)
+def test_a_polynomial_is_said_to_be_one(tmp_path: Path):
+    result = run("polynomial", "x**2", "--degree", 4, "--plot", tmp_path / "p.svg")
     assert result.exit_code == 0, result.stderr
     assert "x**2 is itself a polynomial of degree 4 at most" in result.stdout
     assert "distance from these is 0" in result.stdout
     assert "no distance can be proved" not in result.stdout
+    assert "closer than" not in (tmp_path / "p.svg").read_text(encoding="utf-8")
     close = run("polynomial", "exp(x)", "--degree", 40)
     assert "no distance can be proved" in close.stdout
 

@@ -51,7 +51,8 @@ def plot_polynomial_distance(
     above.plot(x, f(x), color=GREY, lw=3, alpha=0.6, label=plain(name))
     above.plot(x, polynomial(x), color=BLUE, lw=1.3, label=f"the closest, degree {degree}")
     above.plot(points, f(points), "o", ms=4, color=ORANGE, label="points of the proof")
-    above.set_title(f"No polynomial of degree {degree} comes closer than {bound:.4g}")
+    title = f"No polynomial of degree {degree} comes closer than {bound:.4g}"
+    above.set_title(title if bound else f"The closest polynomial of degree {degree}")
     above.set_ylabel("value")
     above.grid(axis="y")
     above.legend()

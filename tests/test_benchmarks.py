@@ -393,3 +393,12 @@ def test_fields_are_measured_beside_peers(module: Any, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["--data", str(tmp_path), "--cases", "paintings"])
     assert done.exit_code == 1
     assert "got ['paintings']" in done.output
+
+
+def test_the_tables_of_docs_fields_come_from_the_json(module: Any) -> None:
+    report = module("fields_report")
+    document = json.loads(report.RESULTS.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "fields.md").read_text(encoding="utf-8")
+    assert report.fill(page, document) == page
+    document["retina.jpg"]["half, 60 s"]["psnr"] += 1
+    assert report.fill(page, document) != page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 from scipy.interpolate import griddata
 from scipy.ndimage import gaussian_filter
 
+import lamina
 from lamina.fields import AudioField, ImageField
 
 Array = np.ndarray[Any, Any]
@@ -83,3 +85,16 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     block = PAGE.read_text(encoding="utf-8").split("```python\n")[1].partition("```")[0]
     exec(compile(block, str(PAGE), "exec"), {"__name__": "__main__"})
     assert (tmp_path / "waves.lamina").exists()
+
+
+def test_frozen_files_of_version_1_load_for_ever() -> None:
+    folder = Path(__file__).parents[1] / "fixtures"
+    known = json.loads((folder / "fields_v1.json").read_text(encoding="utf-8"))
+    image, audio = (lamina.load(folder / f"{kind}_field_v1.lamina") for kind in ("image", "audio"))
+    # Rounding differs between instruction sets, by some eps of the largest value
+    assert np.abs(image(known["places"]) - known["colours"]).max() < 1e-2
+    assert np.abs(audio(known["times"]) - known["amplitudes"]).max() < 1.0
+    assert [list(image.shape), str(image.dtype)] == known["form"]
+    assert image.report.psnr == pytest.approx(known["psnr"])
+    assert audio.rate == known["rate"]
+    assert image.render().shape == tuple(known["form"][0])

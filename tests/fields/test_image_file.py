@@ -81,6 +81,11 @@ def test_pngs_of_16_bits_in_colour_are_read_whatever_their_filters(
     assert np.abs(shown.astype(int) - (pixels[..., :1] >> 8)).max() <= 1
 
 
+def test_ties_of_paeths_predictor_are_broken_in_order() -> None:
+    pixels = picture(40, 30, 3, dtype="uint16") % 7
+    assert np.array_equal(read_image(png(pixels, [4], 2)), pixels)
+
+
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_written_pngs_of_16_bits_are_whole(tmp_path: Path, channels: int) -> None:
     pixels = picture(13, 17, channels, dtype="uint16")

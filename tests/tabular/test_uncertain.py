@@ -18,7 +18,7 @@ from tests.tolerances import assert_same_bits
 import lamina
 from lamina.core import modelfile
 from lamina.core.errors import DataError, ModelFileError, SpecError
-from lamina.tabular.quantiles import OutOfFold
+from lamina.tabular.quantiles import OutOfFold, shared_value, snapped
 
 Floats = NDArray[np.float64]
 LEVEL = st.floats(1e-9, 1 - 1e-9)
@@ -300,3 +300,25 @@ def test_residuals_of_a_value_that_many_rows_share_do_not_shrink() -> None:
     np.testing.assert_allclose(ratio[shared], 1.0, rtol=1e-12, atol=0)
     assert np.ptp(ratio[~shared]) < 1e-12
     assert 0.5 <= ratio[~shared][0] < 0.9
+
+
+def test_intervals_hold_where_costs_are_often_nothing_and_else_spread_widely() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(8000, 4))
+    y = np.where(X[:, 0] < 0, 0.0, np.exp(X[:, 0] + rng.normal(size=8000)))
+    model = lamina.TabularRegressor("fast", random_state=0).fit(X[:4000], y[:4000])
+    assert 0.84 < share_within(model.predict_interval(X[4000:], coverage=0.9), y[4000:]) < 0.94
+
+
+def test_low_ends_within_noise_of_a_shared_value_are_that_value() -> None:
+    y = np.repeat([0.0, 1.0], [60, 40]) + np.where(np.arange(100) < 60, 0.0, np.arange(100.0))
+    low = np.where(np.arange(100) < 10, 0.2, -0.1)
+    value, above, below = shared_value(y, low, y + 1.0)
+    assert (value, below) == (0.0, 0.0)
+    assert above == 0.2
+    ends = np.array([-0.5, 0.1, 0.2, 0.3])
+    np.testing.assert_array_equal(snapped(ends, 0.05, np.array([0.0, 0.2, 0.0])), [-0.5, 0, 0, 0.3])
+    np.testing.assert_array_equal(snapped(ends, 0.95, np.array([0.0, 0.2, 0.0])), ends)
+    high = np.array([-0.5, -0.1, 0.1])
+    np.testing.assert_array_equal(snapped(high, 0.95, np.array([0.0, 0.0, 0.2])), [-0.5, 0, 0.1])
+    assert shared_value(np.arange(100.0), low, low) == (0.0, 0.0, 0.0)

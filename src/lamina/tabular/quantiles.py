@@ -48,6 +48,7 @@ RECIPE: Final = Recipe(
 N_REPEATS: Final = 2  # a row's quantiles out of fold are the mean of so many, nearer to all's
 MOST_ROWS: Final = 1 << 17  # more say little about a spread
 SHARED: Final = 0.02  # of all rows, for their value of y to be one that rows share
+MOSTLY: Final = 0.1  # of all rows, for ends of intervals near their value to be put onto it
 LEAST_BEYOND: Final = 50  # rows expected beyond a quantile for the range of y to bound it
 
 
@@ -110,6 +111,9 @@ class Quantiles:
         One a target.
     n_rows : int
         How many calibrated it.
+    shared : (n_targets, 3) float64
+        A value of y that many rows share, and how far above and below it an end of an interval
+        may lie and still mean it; zeros where there is none. See `shared_value`.
     levels : tuple of float, increasing
         What the networks were trained for.
     """
@@ -119,6 +123,7 @@ class Quantiles:
     scale: Floats
     calibrations: tuple[Calibration, ...]
     n_rows: int
+    shared: Floats
     levels: tuple[float, ...] = LEVELS
 
     def predict(self, x: Array, predicted: Floats, levels: Sequence[float]) -> Floats:
@@ -129,7 +134,7 @@ class Quantiles:
             curves = curves_of(output, t, self.levels)
             for i, level in enumerate(levels):
                 residual = self.scale[t] * curves.at(calibration(level))
-                found[:, t, i] = predicted[:, t] + residual
+                found[:, t, i] = snapped(predicted[:, t] + residual, level, self.shared[t])
         return found
 
     def is_bounded(self, level: float) -> tuple[bool, bool]:
@@ -162,6 +167,7 @@ class Quantiles:
         return {
             "quantiles.theta": np.stack([net.theta for net in self.ensemble]),
             "quantiles.scale": self.scale,
+            "quantiles.shared": self.shared.ravel(),
             "quantiles.knots": np.concatenate([column.knots for column in self.columns]),
             "quantiles.places": np.concatenate(places, axis=1),
         }
@@ -183,7 +189,9 @@ class Quantiles:
         ensemble = Ensemble.from_file_parts(parts, {"theta": arrays["quantiles.theta"]})
         scale, places = arrays["quantiles.scale"], arrays["quantiles.places"]
         knots = arrays["quantiles.knots"]
-        for numbers, n_dims in ((scale, 1), (places, 2), (knots, 1)):
+        # Files of 0.1's first days know of no shared values
+        shared = arrays.get("quantiles.shared", np.zeros(3 * len(scale)))
+        for numbers, n_dims in ((scale, 1), (places, 2), (knots, 1), (shared, 1)):
             _require(numbers.dtype == np.float64 and numbers.ndim == n_dims, "arrays of its form")
             _require(bool(np.isfinite(numbers).all()), "finite numbers")
         levels = tuple(map(float, state["levels"]))
@@ -191,6 +199,9 @@ class Quantiles:
         _require(levels == tuple(sorted(levels)) and 0 < levels[0] < 0.5 < levels[-1] < 1, "levels")
         _require(ensemble.spec.d_out == len(scale) * len(levels), "an output a level")
         _require(bool((scale > 0).all()), "positive scales")
+        _require(len(shared) == 3 * len(scale), "a shared value a target")
+        shared = shared.reshape(-1, 3)
+        _require(bool((shared[:, 1:] >= 0).all()), "distances")
         _require(type(state["n_rows"]) is int and state["n_rows"] > 0, "a number of rows")
         _require(len(places) == 2, "places")
         columns = tuple(
@@ -205,7 +216,7 @@ class Quantiles:
         for calibration in calibrations:
             _require(bool((np.diff(calibration.asked) > 0).all()), "increasing levels")
             _require(bool((np.diff(calibration.read) >= 0).all()), "levels in order")
-        return cls(ensemble, columns, scale, calibrations, state["n_rows"], levels)
+        return cls(ensemble, columns, scale, calibrations, state["n_rows"], shared, levels)
 
 
 def learn_quantiles(
@@ -256,12 +267,49 @@ def learn_quantiles(
         n_threads=n_threads,
     )
     held = out_of_fold(networks, x, trained_on)
-    calibrations = []
+    calibrations, shared = [], np.zeros((n_targets, 3))
     for t in range(n_targets):
         curves = curves_of(held, t, LEVELS)
         fresh = rows.fresh_residual(t, scale[t] * curves.widths)
         calibrations.append(Calibration.fit(curves.place(fresh / scale[t]), sample_weight))
-    return Quantiles(Ensemble(networks), columns, scale, tuple(calibrations), n)
+        ends = [
+            rows.predicted[:, t] + scale[t] * curves.at(calibrations[-1](level))
+            for level in (0.05, 0.95)
+        ]
+        shared[t] = shared_value(rows.predicted[:, t] + residual[:, t], *ends)
+    return Quantiles(Ensemble(networks), columns, scale, tuple(calibrations), n, shared)
+
+
+def shared_value(y: Floats, low: Floats, high: Floats) -> tuple[float, float, float]:
+    """Return the value that most rows of y (n,) share, and how far ends of 90 % lie beside it.
+
+    Where y is often exactly 0, an end of an interval is 0 too, but for the noise of what predicts
+    it: half of all ends then lie just beyond it, and no moving of levels helps. The distances are
+    those that all but a hundredth of the rows with that value keep to, out of fold.
+    """
+    values, which, counts = np.unique(np.round(y, 9), return_inverse=True, return_counts=True)
+    most = int(np.argmax(counts))
+    if counts[most] < max(MOSTLY * len(y), 2):
+        return 0.0, 0.0, 0.0
+    rows = which == most
+    above = np.quantile(np.maximum(low[rows] - values[most], 0.0), 0.99)
+    below = np.quantile(np.maximum(values[most] - high[rows], 0.0), 0.99)
+    return float(values[most]), float(above), float(below)
+
+
+def snapped(quantile: Floats, level: float, shared: Floats) -> Floats:
+    """Return quantiles (n,) of a level, those within noise of a shared value put onto it.
+
+    Low ones from above and high ones from below: intervals only ever widen.
+    """
+    value, above, below = shared
+    if level < 0.5 and above > 0:
+        near = (quantile > value) & (quantile <= value + above)
+    elif level > 0.5 and below > 0:
+        near = (quantile < value) & (quantile >= value - below)
+    else:
+        return quantile
+    return np.where(near, value, quantile)
 
 
 def is_shared(y: Floats) -> NDArray[np.bool_]:

@@ -48,10 +48,10 @@ def check_plot(path: str | None, verb: str) -> None:
 
 
 def show(
-    proof: Proof, as_json: bool, plot: str | None, verb: str, draw: Callable[[], Figure]
+    proof: Proof, as_json: bool, plot: str | None, verb: str, draw: Callable[[], Figure] | None
 ) -> None:
-    """Print a proof, and write its picture if one is asked for."""
-    if plot is not None:
+    """Print a proof, and write its picture if one is asked for and there is one."""
+    if plot is not None and draw is not None:
         from lamina.core.modelfile import write_atomically
         from lamina.plots.style import to_file
 

@@ -131,20 +131,20 @@ def test_calibration_never_falls(places: list[float], levels: list[float]) -> No
 # --- from members out of fold to the ensemble on fresh rows ---------------------------------------
 
 
-@pytest.mark.parametrize(("n_held", "n_members"), [(1, 8), (2, 16), (1, 2)])
-def test_averaging_gains_what_fresh_rows_show(n_held: int, n_members: int) -> None:
+@pytest.mark.parametrize(
+    ("n_held", "n_members", "least"),
+    [(1, 2, 0.45), (1, 8, 0.8), (2, 16, 0.85), (1, 64, 0.95), (2, 256, 0.95)],
+)
+def test_averaging_gains_what_fresh_rows_show(n_held: int, n_members: int, least: float) -> None:
     rng = np.random.default_rng(3)
-    y = rng.normal(size=200_000)
+    y = rng.normal(size=200_000 if n_members < 64 else 40_000)
     members = 0.7 * rng.normal(size=(n_members, len(y)))
     residual = y - members[:n_held].mean(axis=0)
     scale = fresh_scale(residual, members.var(axis=0, ddof=1), 0.0, n_held, n_members)
     fresh = y - members.mean(axis=0)
     gained = 1 - fresh.var() / residual.var()
-    # Rows on which members seem to agree are drawn by luck too here, which errs to the safe side
-    share = (1 - scale**2) / (OUTER_GAIN * gained)
-    assert 0.1 < share < 1.02
-    if n_members == 16:
-        assert share > 0.7
+    # Rows on which few members seem to agree are so by luck too: less is claimed, never more
+    assert least < (1 - scale**2) / (OUTER_GAIN * gained) < 1.02
 
 
 def test_a_scale_has_a_floor_and_grows_with_the_excess() -> None:

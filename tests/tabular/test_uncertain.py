@@ -317,8 +317,10 @@ def test_low_ends_within_noise_of_a_shared_value_are_that_value() -> None:
     assert (value, below) == (0.0, 0.0)
     assert above == 0.2
     ends = np.array([-0.5, 0.1, 0.2, 0.3])
-    np.testing.assert_array_equal(snapped(ends, 0.05, np.array([0.0, 0.2, 0.0])), [-0.5, 0, 0, 0.3])
+    low_ends = snapped(ends, 0.05, np.array([0.0, 0.2, 0.0]))
+    np.testing.assert_array_equal(low_ends, [-0.5, -1e-9, -1e-9, 0.3])  # 0 is not below them
     np.testing.assert_array_equal(snapped(ends, 0.95, np.array([0.0, 0.2, 0.0])), ends)
     high = np.array([-0.5, -0.1, 0.1])
-    np.testing.assert_array_equal(snapped(high, 0.95, np.array([0.0, 0.0, 0.2])), [-0.5, 0, 0.1])
+    high_ends = snapped(high, 0.95, np.array([0.0, 0.0, 0.2]))
+    np.testing.assert_array_equal(high_ends, [-0.5, 1e-9, 0.1])
     assert shared_value(np.arange(100.0), low, low) == (0.0, 0.0, 0.0)

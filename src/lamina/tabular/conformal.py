@@ -55,8 +55,10 @@ def fresh_scale(
 
         scale^2 = 1 + excess - g (1 / n_held - 1 / n_members) mean spread / mean residual^2
 
-    with g = `OUTER_GAIN`. What follows it is what averaging over all members gains over averaging
-    over `n_held`: squared errors fall by the members' spread, their ambiguity.
+    with g = `OUTER_GAIN` and means over the four fifths of the rows of least spread; that of few
+    members is least by luck too, which errs to the safe side. What follows g is what averaging
+    over all members gains over averaging over `n_held`: squared errors fall by the members'
+    spread, their ambiguity.
 
     Parameters
     ----------

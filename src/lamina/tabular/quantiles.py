@@ -48,6 +48,7 @@ RECIPE: Final = Recipe(
 N_REPEATS: Final = 2  # a row's quantiles out of fold are the mean of so many, nearer to all's
 MOST_ROWS: Final = 1 << 17  # more say little about a spread
 SHARED: Final = 0.02  # of all rows, for their value of y to be one that rows share
+HAIR: Final = 1e-9  # standard deviations of y: less than that apart is the same value
 MOSTLY: Final = 0.1  # of all rows, for ends of intervals near their value to be put onto it
 LEAST_BEYOND: Final = 50  # rows expected beyond a quantile for the range of y to bound it
 
@@ -91,7 +92,8 @@ class OutOfFold:
             self.n_held,
             self.n_members,
         )
-        shared = is_shared(self.predicted[:, target] + residual)
+        alike = rows_alike(self.predicted[:, target] + residual)
+        shared = alike >= max(SHARED * len(alike), 2)
         return residual * np.where(shared, max(scale, 1.0), scale)
 
 
@@ -287,35 +289,38 @@ def shared_value(y: Floats, low: Floats, high: Floats) -> tuple[float, float, fl
     it: half of all ends then lie just beyond it, and no moving of levels helps. The distances are
     those that all but a hundredth of the rows with that value keep to, out of fold.
     """
-    values, which, counts = np.unique(np.round(y, 9), return_inverse=True, return_counts=True)
-    most = int(np.argmax(counts))
-    if counts[most] < max(MOSTLY * len(y), 2):
+    alike = rows_alike(y)
+    if alike.max() < max(MOSTLY * len(y), 2):
         return 0.0, 0.0, 0.0
-    rows = which == most
-    above = np.quantile(np.maximum(low[rows] - values[most], 0.0), 0.99)
-    below = np.quantile(np.maximum(values[most] - high[rows], 0.0), 0.99)
-    return float(values[most]), float(above), float(below)
+    value = float(y[np.argmax(alike)])
+    rows = np.abs(y - value) < HAIR
+    above = np.quantile(np.maximum(low[rows] - value, 0.0), 0.99)
+    below = np.quantile(np.maximum(value - high[rows], 0.0), 0.99)
+    return value, float(above), float(below)
 
 
 def snapped(quantile: Floats, level: float, shared: Floats) -> Floats:
     """Return quantiles (n,) of a level, those within noise of a shared value put onto it.
 
-    Low ones from above and high ones from below: intervals only ever widen.
+    Low ones from above and high ones from below, a hair beyond it, lest rounding on the way to y's
+    unit leaves it outside: intervals only ever widen.
     """
     value, above, below = shared
     if level < 0.5 and above > 0:
-        near = (quantile > value) & (quantile <= value + above)
+        end = value - HAIR
+        near = (quantile > end) & (quantile <= value + above)
     elif level > 0.5 and below > 0:
-        near = (quantile < value) & (quantile >= value - below)
+        end = value + HAIR
+        near = (quantile < end) & (quantile >= value - below)
     else:
         return quantile
-    return np.where(near, value, quantile)
+    return np.where(near, end, quantile)
 
 
-def is_shared(y: Floats) -> NDArray[np.bool_]:
-    """Return which of y (n,), in standard deviations, at least `SHARED` of all rows have alike."""
-    _, which, counts = np.unique(np.round(y, 9), return_inverse=True, return_counts=True)
-    return np.asarray(counts[which] >= max(SHARED * len(y), 2))
+def rows_alike(y: Floats) -> NDArray[np.int64]:
+    """Return how many of y (n,), in standard deviations, are as each is, but for rounding."""
+    _, which, counts = np.unique(np.round(y / HAIR), return_inverse=True, return_counts=True)
+    return np.asarray(counts[which])
 
 
 def _network(

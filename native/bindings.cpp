@@ -775,6 +775,11 @@ NB_MODULE(_native, m) {
   m.def("set_half_isa", [](const std::string& name) {
     if (!choose_half_isa(name)) refuse("bfloat16 unit '" + name + "' is not available here");
   });
+  m.def("byte_isas", &available_byte_isas, "Units for products of bytes, slowest first.");
+  m.def("byte_isa", [] { return std::string(byte_kernels().name); });
+  m.def("set_byte_isa", [](const std::string& name) {
+    if (!choose_byte_isa(name)) refuse("byte unit '" + name + "' is not available here");
+  });
   m.def("map32", [](int f, const Array<const float, 1>& x, const Array<float, 1>& y) {
     map_kernel<float>(current_kernels().f32, f, x, y);
   });

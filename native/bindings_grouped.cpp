@@ -203,12 +203,26 @@ void bind(nb::module_& m, const char* name, const char* pack_name, const char* p
            "keep_idle"_a, "n_threads"_a);
 }
 
+// Without learning.
+void bind_bytes(nb::module_& m) {
+  using G = PyGrouped<float, GroupedByte>;
+  nb::class_<G::PyPack>(m, "GroupedPack8", "Experts' weights in bytes, for Grouped8.forward.");
+  nb::class_<G>(m, "Grouped8", "Products of rows with the weights of their experts, in bytes.")
+      .def(nb::init<int, int, const std::vector<GroupedLayerTuple>&>(), "n_experts"_a, "d_in"_a,
+           "layers"_a)
+      .def("pack", &G::pack, nb::arg("weights").noconvert(), "n_threads"_a)
+      .def("forward", &G::forward, "pack"_a, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
+           nb::arg("experts").noconvert().none(), nb::arg("offsets").noconvert().none(),
+           nb::arg("share").noconvert().none(), "n_threads"_a);
+}
+
 }  // namespace
 
 void bind_grouped(nb::module_& m) {
   bind<float, Grouped<float>>(m, "Grouped32", "GroupedPack32", "GroupedPass32");
   bind<double, Grouped<double>>(m, "Grouped64", "GroupedPack64", "GroupedPass64");
   bind<float, GroupedHalf>(m, "Grouped16", "GroupedPack16", "GroupedPass16");
+  bind_bytes(m);
 }
 
 }  // namespace lamina

@@ -122,6 +122,16 @@ std::vector<const HalfKernels*> usable_half() {
 
 std::atomic<const HalfKernels*> chosen_half{nullptr};
 
+std::vector<const ByteKernels*> usable_byte() {
+  std::vector<const ByteKernels*> sets = {&kernels_byte_plain};
+#if defined(LAMINA_ISA_AVX512_VNNI)
+  if (features().avx512_vnni && current_isa() == "avx512") sets.push_back(&kernels_avx512_vnni);
+#endif
+  return sets;
+}
+
+std::atomic<const ByteKernels*> chosen_byte{nullptr};
+
 }  // namespace
 
 std::vector<std::string> available_isas() {
@@ -171,6 +181,29 @@ bool choose_half_isa(const std::string& name) {
   for (const HalfKernels* set : usable_half())
     if (name == set->name) {
       chosen_half.store(set);
+      return true;
+    }
+  return false;
+}
+
+std::vector<std::string> available_byte_isas() {
+  std::vector<std::string> names;
+  for (const ByteKernels* set : usable_byte()) names.emplace_back(set->name);
+  return names;
+}
+
+const ByteKernels& byte_kernels() {
+  const auto sets = usable_byte();
+  const ByteKernels* wanted = chosen_byte.load();
+  for (const ByteKernels* set : sets)
+    if (set == wanted) return *set;
+  return *sets.back();
+}
+
+bool choose_byte_isa(const std::string& name) {
+  for (const ByteKernels* set : usable_byte())
+    if (name == set->name) {
+      chosen_byte.store(set);
       return true;
     }
   return false;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "kernels_byte.h"
 #include "kernels_half.h"
 
 namespace lamina {
@@ -20,6 +21,12 @@ const KernelSet& current_kernels();
 std::vector<std::string> available_half_isas();  // slowest first
 const HalfKernels* half_kernels();
 bool choose_half_isa(const std::string& name);
+
+// The same for products of bytes: "plain", which is everywhere, and "avx512_vnni", only beside the
+// avx512 kernels.
+std::vector<std::string> available_byte_isas();  // slowest first
+const ByteKernels& byte_kernels();
+bool choose_byte_isa(const std::string& name);
 
 std::vector<std::pair<std::string, bool>> cpu_features();
 

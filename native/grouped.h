@@ -115,4 +115,28 @@ class GroupedHalf {
   std::unique_ptr<Shape> shape_;
 };
 
+class GroupedBytePack;
+
+// The forward pass alone with weights and rows of 8 bits, exact sums of their products and float32
+// for everything else (kernels_byte.h says how they are scaled). Rows are scaled in groups of
+// columns, in every layer anew. A row's bits depend on nothing but the row.
+class GroupedByte {
+ public:
+  using Pack = GroupedBytePack;
+  using Pass = void;  // none: it does not learn
+  using Weights = Grouped<float>::Weights;
+
+  explicit GroupedByte(const GroupedSpec& spec);
+  ~GroupedByte();
+  const GroupedSpec& spec() const;
+
+  std::shared_ptr<const Pack> pack(const Weights& weights, int n_threads) const;
+  void forward(const Pack& pack, const Route<float>& route, const float* x, float* out,
+               int n_threads, const Poll& poll) const;
+
+ private:
+  struct Shape;
+  std::unique_ptr<Shape> shape_;
+};
+
 }  // namespace lamina

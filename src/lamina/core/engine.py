@@ -422,6 +422,7 @@ def make_grouped(
         "float32": _native.Grouped32,
         "float64": _native.Grouped64,
         "bfloat16": _native.Grouped16,
+        "int8": _native.Grouped8,
     }[precision]
     return native(n_experts, d_in, list(layers))
 
@@ -653,6 +654,7 @@ def info() -> Info:
         n_threads=default_n_threads(),
         precisions={"float32": True, "float64": True, "bfloat16": bfloat16_unit() is not None},
         bfloat16_unit=bfloat16_unit(),
+        int8_unit=str(_native.byte_isa()),
         features=dict(_native.features()),
         machine=platform.machine(),
         python=platform.python_version(),

@@ -88,6 +88,60 @@ def grouped(
     return y, grad_x, grad_share, grads
 
 
+def quantised(
+    layers: Sequence[Layer],
+    weights: Sequence[Arrays],
+    x: Float64,
+    experts: NDArray[np.integer[Any]],
+    share: Float64,
+) -> Float64:
+    """Return y where weights and rows are whole numbers times scales (precision "int8").
+
+    A weight's row (one output) is ``s v``, s = max |w| / 127; columns 128 g … 128 g + 127 of a row
+    of x, and of every hidden layer, are ``t_g q``, t_g = max |x| / 127; v and q are rounded to the
+    nearest, ties to even. Parameters are those of `grouped`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, x, one = np.array([[[127.0, 0.4]]]), np.array([[127.0, 1.4]]), np.ones((1, 1))
+    >>> layers, weights = [(1, "identity", False)], [(w, None, None, None)]
+    >>> quantised(layers, weights, x, np.array([[0]]), one).item()  # 0.4 is rounded away
+    16129.0
+    """
+    y = np.zeros((len(x), layers[-1][0]))
+    for t, chosen in enumerate(experts):
+        for k, e in enumerate(chosen):
+            h = x[t]
+            for (_, activation, gated), (weight, bias, gate, gate_bias) in zip(
+                layers, weights, strict=True
+            ):
+                h = _rounded(h, 128)
+                z = _affine([_by_outputs(weight[e])], None if bias is None else [bias[e]], 0, h)
+                if gated:
+                    b = None if gate_bias is None else [gate_bias[e]]
+                    inner = _affine([_by_outputs(gate[e])], b, 0, h)
+                    h = ACTIVATIONS[activation].value(inner) * z
+                else:
+                    h = ACTIVATIONS[activation].value(z)
+            y[t] += share[t, k] * h
+    return y
+
+
+def _by_outputs(weight: Float64) -> Float64:
+    return np.stack([_rounded(row, len(row)) for row in weight])
+
+
+def _rounded(h: Float64, size: int) -> Float64:
+    """Return h with every `size` columns rounded to 255 whole multiples of their own scale."""
+    rounded = np.zeros(h.shape)
+    for g in range(0, len(h), size):
+        part = h[g : g + size]
+        scale = np.abs(part).max() / 127.0 or 1.0
+        rounded[g : g + size] = scale * np.round(part / scale)
+    return rounded
+
+
 def _affine(weight: Any, bias: Any, e: int, h: Float64) -> Float64:
     z: Float64 = weight[e] @ h + (0.0 if bias is None else bias[e])
     return z

@@ -13,7 +13,10 @@ void multiply(const ByteProduct& a) {
   for (int r = 0; r < a.rows; ++r) {
     const uint8_t* x = a.x + r * a.x_stride;
     float* y = a.y + static_cast<ptrdiff_t>(r) * P;
-    std::fill_n(y, P, 0.0f);
+    if (a.bias)
+      std::copy_n(a.bias, P, y);
+    else
+      std::fill_n(y, P, 0.0f);
     for (int g = 0; g * kByteGroup < a.width; ++g) {
       int32_t sum[P];
       std::copy_n(a.offset + static_cast<ptrdiff_t>(g) * P, P, sum);
@@ -25,9 +28,9 @@ void multiply(const ByteProduct& a) {
                     x[k + 3] * w[4 * n + 3];
       }
       const float t = a.scale[r * a.scale_stride + g];
-      for (int n = 0; n < P; ++n) y[n] = std::fma(t, static_cast<float>(sum[n]), y[n]);
+      const float* s = a.w_scale + static_cast<ptrdiff_t>(g) * P;
+      for (int n = 0; n < P; ++n) y[n] = std::fma(t * s[n], static_cast<float>(sum[n]), y[n]);
     }
-    for (int n = 0; n < P; ++n) y[n] = std::fma(y[n], a.w_scale[n], a.bias ? a.bias[n] : 0.0f);
   }
 }
 

@@ -14,7 +14,8 @@ class GroupedBytePack {
   struct Matrix {  // of all experts, panel by panel
     Aligned<int8_t> bytes;
     Aligned<int32_t> offset;
-    Aligned<float> scale, bias;  // a panel's 32; bias: zero where there is none
+    Aligned<float> scale;  // [group][32], as offset
+    Aligned<float> bias;   // 32; zero where there is none
   };
   struct Layer {
     Matrix weight, gate;
@@ -57,26 +58,30 @@ struct GroupedByte::Shape {
     const int d_in = width(l - 1), d_out = width(l);
     std::memset(bytes, 0, panel_bytes(l - 1));
     std::fill_n(offset, groups(l - 1) * P, 0);
-    for (int j = 0; j < P; ++j) {
+    std::fill_n(scale, groups(l - 1) * P, 0.0f);
+    std::fill_n(b, P, 0.0f);
+    for (int j = 0; j < P && p * P + j < d_out; ++j) {
       const int n = p * P + j;
-      scale[j] = b[j] = 0;
-      if (n >= d_out) continue;
       if (bias) b[j] = bias[n];
-      const float* row = w + static_cast<ptrdiff_t>(n) * d_in;
-      float most = 0;
-      bool usable = true;
-      for (int k = 0; k < d_in; ++k) {
-        usable &= std::isfinite(row[k]);
-        most = std::max(most, std::fabs(row[k]));
-      }
-      if (!usable) scale[j] = std::nanf("");
-      const float inverse = most > 0 ? 127.0f / most : 0.0f;
-      if (!usable || !std::isfinite(inverse)) continue;
-      scale[j] = most / 127.0f;
-      for (int k = 0; k < d_in; ++k) {
-        const auto v = static_cast<int8_t>(std::lrintf(row[k] * inverse));
-        bytes[static_cast<ptrdiff_t>(k / 4) * 4 * P + 4 * j + k % 4] = v;
-        offset[k / kByteGroup * P + j] -= 128 * v;
+      for (int g = 0; g < groups(l - 1); ++g) {
+        const int begin = g * kByteGroup, end = std::min(d_in, begin + kByteGroup);
+        const float* row = w + static_cast<ptrdiff_t>(n) * d_in;
+        float most = 0;
+        bool usable = true;
+        for (int k = begin; k < end; ++k) {
+          usable &= std::isfinite(row[k]);
+          most = std::max(most, std::fabs(row[k]));
+        }
+        float& s = scale[g * P + j];
+        if (!usable) s = std::nanf("");
+        const float inverse = most > 0 ? 127.0f / most : 0.0f;
+        if (!usable || !std::isfinite(inverse)) continue;
+        s = most / 127.0f;
+        for (int k = begin; k < end; ++k) {
+          const auto v = static_cast<int8_t>(std::lrintf(row[k] * inverse));
+          bytes[static_cast<ptrdiff_t>(k / 4) * 4 * P + 4 * j + k % 4] = v;
+          offset[g * P + j] -= 128 * v;
+        }
       }
     }
   }
@@ -88,13 +93,13 @@ struct GroupedByte::Shape {
     const size_t count = static_cast<size_t>(spec.n_experts) * out;
     m.bytes = Aligned<int8_t>(count * panel_bytes(l - 1));
     m.offset = Aligned<int32_t>(count * in_groups * P);
-    m.scale = Aligned<float>(count * P);
+    m.scale = Aligned<float>(count * in_groups * P);
     m.bias = Aligned<float>(count * P);
     each_task(static_cast<int64_t>(count), n_threads, Poll(), [&](int64_t task, int) {
       const int64_t expert = task / out;
       pack_panel(w + expert * width(l) * width(l - 1), bias ? bias + expert * width(l) : nullptr, l,
                  static_cast<int>(task % out), m.bytes.data() + task * panel_bytes(l - 1),
-                 m.offset.data() + task * in_groups * P, m.scale.data() + task * P,
+                 m.offset.data() + task * in_groups * P, m.scale.data() + task * in_groups * P,
                  m.bias.data() + task * P);
     });
     return m;
@@ -131,7 +136,7 @@ struct GroupedByte::Shape {
     a.width = width(l - 1);
     a.w = m.bytes.data() + panel * panel_bytes(l - 1);
     a.offset = m.offset.data() + panel * groups(l - 1) * P;
-    a.w_scale = m.scale.data() + panel * P;
+    a.w_scale = m.scale.data() + panel * groups(l - 1) * P;
     a.bias = m.bias.data() + panel * P;
     a.y = y;
     kernels->multiply(a);

@@ -23,7 +23,10 @@ INLINE void tile(const ByteProduct& a, int row) {
   const uint8_t* x = a.x + row * a.x_stride;
   __m512 y[R][2];
 #pragma GCC unroll 6
-  for (int r = 0; r < R; ++r) y[r][0] = y[r][1] = _mm512_setzero_ps();
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h)
+      y[r][h] = a.bias ? _mm512_loadu_ps(a.bias + 16 * h) : _mm512_setzero_ps();
   for (int g = 0; g * kByteGroup < a.width; ++g) {
     const int32_t* offset = a.offset + static_cast<ptrdiff_t>(g) * kBytePanel;
     __m512i sum[Chains][R][2];
@@ -51,6 +54,8 @@ INLINE void tile(const ByteProduct& a, int row) {
 #pragma GCC unroll 4
       for (int c = 0; c < Chains; ++c) quad(k + 4 * c, c);
     for (; k < end; k += 4) quad(k, 0);
+    const float* scale = a.w_scale + static_cast<ptrdiff_t>(g) * kBytePanel;
+    const __m512 s[2] = {_mm512_loadu_ps(scale), _mm512_loadu_ps(scale + 16)};
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const __m512 t = _mm512_set1_ps(a.scale[(row + r) * a.scale_stride + g]);
@@ -59,19 +64,15 @@ INLINE void tile(const ByteProduct& a, int row) {
         __m512i all = sum[0][r][h];
 #pragma GCC unroll 4
         for (int c = 1; c < Chains; ++c) all = _mm512_add_epi32(all, sum[c][r][h]);
-        y[r][h] = _mm512_fmadd_ps(t, _mm512_cvtepi32_ps(all), y[r][h]);
+        y[r][h] = _mm512_fmadd_ps(_mm512_mul_ps(t, s[h]), _mm512_cvtepi32_ps(all), y[r][h]);
       }
     }
   }
-#pragma GCC unroll 2
-  for (int h = 0; h < 2; ++h) {
-    const __m512 s = _mm512_loadu_ps(a.w_scale + 16 * h);
-    const __m512 b = a.bias ? _mm512_loadu_ps(a.bias + 16 * h) : _mm512_setzero_ps();
 #pragma GCC unroll 6
-    for (int r = 0; r < R; ++r)
-      _mm512_storeu_ps(a.y + static_cast<ptrdiff_t>(row + r) * kBytePanel + 16 * h,
-                       _mm512_fmadd_ps(y[r][h], s, b));
-  }
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h)
+      _mm512_storeu_ps(a.y + static_cast<ptrdiff_t>(row + r) * kBytePanel + 16 * h, y[r][h]);
 }
 
 void multiply(const ByteProduct& a) {

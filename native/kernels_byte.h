@@ -1,11 +1,11 @@
 // The table of kernels for products of bytes with 32-bit sums. Plain data only, as kernels.h.
 //
-// A weight of column n is w = s_n v, v a signed byte. A row's inputs are cut into groups of
-// kByteGroup columns, x = t q, q a signed byte and t one scale a row and group; bytes of rows are
-// stored as q + 128, because VNNI multiplies unsigned with signed ones. So
-//   y_n = b_n + s_n sum over groups g of t_g (sum over k in g of (q_k + 128) v_nk - 128 sum v_nk),
-// whose inner sums are exact whole numbers, below 2^23: a row's bits are the same in every kernel
-// but for the float32 sum over groups, which all of them take in ascending order.
+// Inputs are cut into groups of kByteGroup. In group g a weight of output n is w = s_ng v, and an
+// input of a row x = t_g q, v and q signed bytes; bytes of rows are stored as q + 128, because VNNI
+// multiplies unsigned with signed ones. So
+//   y_n = b_n + sum over groups g of t_g s_ng (sum over k in g of (q_k + 128) v_nk - 128 sum v_nk),
+// whose inner sums are exact whole numbers, below 2^23; all kernels add the outer one in float32 in
+// ascending order, from b_n on, each term by one fused multiply-add of the rounded t_g s_ng.
 //
 // Memory layout: weights as panels of 32 columns, [quad of inputs][32 columns][4]; rows of bytes
 // x_stride apart, which holds the width rounded up to 64. Quads past the width are zero in weights.
@@ -29,7 +29,7 @@ struct ByteProduct {
   int rows, width;        // width: inputs
   const int8_t* w;        // one panel
   const int32_t* offset;  // [group][32]: -128 times the sum of v
-  const float* w_scale;   // 32
+  const float* w_scale;   // [group][32]
   const float* bias;      // 32, or null (zero)
   float* y;
 };

@@ -103,8 +103,8 @@ class Experts:
         "bfloat16" rounds rows, weights and what passes between layers to 8 bits and multiplies on
         AMX or AVX-512-BF16, with float32 sums; arrays that go in and come out stay float32. Refused
         where the processor has neither. "int8", which only runs (`pack` and a call), takes whole
-        numbers of -127 to 127: weights with one scale an output, rows with one scale every 128
-        columns, measured anew in every layer; sums are exact. AVX-512-VNNI multiplies them, and
+        numbers of -127 to 127, with one scale every 128 inputs, of each output's weights and of
+        each row, measured anew in every layer; sums are exact. AVX-512-VNNI multiplies them, and
         plain loops, slowly, where there is none. Its error is some 1 to 2 % of a result.
     """
 

@@ -97,9 +97,9 @@ def quantised(
 ) -> Float64:
     """Return y where weights and rows are whole numbers times scales (precision "int8").
 
-    A weight's row (one output) is ``s v``, s = max |w| / 127; columns 128 g … 128 g + 127 of a row
-    of x, and of every hidden layer, are ``t_g q``, t_g = max |x| / 127; v and q are rounded to the
-    nearest, ties to even. Parameters are those of `grouped`.
+    Inputs 128 g … 128 g + 127 of an output's weights are ``s_g v``, s_g = max |w| / 127; those of a
+    row of x, and of every hidden layer, are ``t_g q``, t_g = max |x| / 127; v and q are rounded to
+    the nearest, ties to even. Parameters are those of `grouped`.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def quantised(
             for (_, activation, gated), (weight, bias, gate, gate_bias) in zip(
                 layers, weights, strict=True
             ):
-                h = _rounded(h, 128)
+                h = _rounded(h)
                 z = _affine([_by_outputs(weight[e])], None if bias is None else [bias[e]], 0, h)
                 if gated:
                     b = None if gate_bias is None else [gate_bias[e]]
@@ -129,16 +129,16 @@ def quantised(
 
 
 def _by_outputs(weight: Float64) -> Float64:
-    return np.stack([_rounded(row, len(row)) for row in weight])
+    return np.stack([_rounded(row) for row in weight])
 
 
-def _rounded(h: Float64, size: int) -> Float64:
-    """Return h with every `size` columns rounded to 255 whole multiples of their own scale."""
+def _rounded(h: Float64) -> Float64:
+    """Return h with every 128 values rounded to 255 whole multiples of their own scale."""
     rounded = np.zeros(h.shape)
-    for g in range(0, len(h), size):
-        part = h[g : g + size]
+    for g in range(0, len(h), 128):
+        part = h[g : g + 128]
         scale = np.abs(part).max() / 127.0 or 1.0
-        rounded[g : g + size] = scale * np.round(part / scale)
+        rounded[g : g + 128] = scale * np.round(part / scale)
     return rounded
 
 

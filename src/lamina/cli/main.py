@@ -37,6 +37,7 @@ VERBS = (
     "decode",
     "render",
     "prove",
+    "anatomy",
     "bench",
     "info",
 )

@@ -1,0 +1,34 @@
+"""Transformer: the channel mixer and the mixture of experts as PyTorch modules on the engine.
+
+Public names are looked up when first used; they need the extra ``[torch]``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from lamina.core.errors import require_extra
+
+# The public names and the modules that hold them, in the order of docs/transformer.md.
+_HOME: dict[str, str] = {
+    "anatomy": "lamina.transformer.take_apart",
+    "Anatomy": "lamina.transformer.take_apart",
+    "RoleCost": "lamina.transformer.take_apart",
+}
+
+__all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lamina.transformer' has no attribute {name!r}")
+    require_extra("torch", "torch")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

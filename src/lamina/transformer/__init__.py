@@ -12,6 +12,8 @@ from lamina.core.errors import require_extra
 
 # The public names and the modules that hold them, in the order of docs/transformer.md.
 _HOME: dict[str, str] = {
+    "FeedForward": "lamina.transformer.feed_forward",
+    "GatedFeedForward": "lamina.transformer.feed_forward",
     "anatomy": "lamina.transformer.take_apart",
     "Anatomy": "lamina.transformer.take_apart",
     "RoleCost": "lamina.transformer.take_apart",

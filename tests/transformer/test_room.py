@@ -15,8 +15,11 @@ PUBLIC = [
     "Anatomy",
     "FeedForward",
     "GatedFeedForward",
+    "MixtureOfExperts",
     "RoleCost",
+    "RoutingStatistics",
     "anatomy",
+    "plot_routing",
 ]
 PAGE = (Path(__file__).parents[2] / "docs" / "transformer.md").read_text(encoding="utf-8")
 

@@ -14,6 +14,9 @@ from lamina.core.errors import require_extra
 _HOME: dict[str, str] = {
     "FeedForward": "lamina.transformer.feed_forward",
     "GatedFeedForward": "lamina.transformer.feed_forward",
+    "MixtureOfExperts": "lamina.transformer.mixture",
+    "RoutingStatistics": "lamina.transformer.statistics",
+    "plot_routing": "lamina.transformer.statistics",
     "anatomy": "lamina.transformer.take_apart",
     "Anatomy": "lamina.transformer.take_apart",
     "RoleCost": "lamina.transformer.take_apart",

@@ -2,139 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lamina.core.checks import check_choice, check_count, check_number
-from lamina.core.errors import DataError, ShapeError
-from lamina.transformer.operators import Weights, native_precision, run
-from lamina.transformer.packs import NO_SLOT, Packed
-
-# The same functions as the engine's, for wherever it does not run.
-PHI: Final[dict[str, Callable[[Tensor], Tensor]]] = {
-    "gelu": functional.gelu,
-    "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
-    "relu": functional.relu,
-    "squared_relu": lambda z: functional.relu(z).square(),
-    "silu": functional.silu,
-}
+from lamina.transformer.mixer import Mixer, check_rows, maybe_parameter
+from lamina.transformer.operators import Weights
 
 
-def check_rows(x: Tensor, d_model: int, where: str) -> None:
-    """Refuse what is no floating tensor (..., d_model)."""
-    if x.dim() < 1 or x.shape[-1] != d_model:
-        raise ShapeError(
-            f"{where}: expected x of shape (..., {d_model}), got {tuple(x.shape)}. "
-            f"Pass rows as wide as the layer's d_model."
-        )
-    if not x.is_floating_point():
-        raise DataError(
-            f"{where}: expected floating numbers, got {x.dtype}. Convert them with x.float()."
-        )
-
-
-def in_plain_torch(x: Tensor, weights: Weights, activation: str) -> Tensor:
-    """Return what the engine computes, by PyTorch's own operators, for dense weights."""
-    w_up, b_up, w_gate, b_gate, w_down, b_down = weights
-    h = functional.linear(x, w_up, b_up)  # (..., d_ff)
-    if w_gate is None:
-        h = PHI[activation](h)
-    else:
-        h = PHI[activation](functional.linear(x, w_gate, b_gate)) * h
-    return functional.linear(h, w_down, b_down)  # (..., d_model)
-
-
-class _Mixer(Packed):
-    """What both layers share; a subclass has the parameters and says what they are to the engine.
-
-    A small ``__init__`` each stores what it is called with, for ``extra_repr``.
-    """
-
-    d_model: int
-    d_ff: int
-    activation: str
-    dropout: float
-    precision: str | None
-    native: bool
-
-    def _settle(
-        self,
-        d_model: int,
-        d_ff: int,
-        activation: str,
-        dropout: float,
-        precision: str | None,
-        native: bool,
-    ) -> None:
-        where = type(self).__name__
-        self.d_model = check_count(d_model, "d_model", where)
-        self.d_ff = check_count(d_ff, "d_ff", where)
-        self.activation = check_choice(activation, PHI, "activation", where)
-        self.dropout = check_number(dropout, "dropout", where, 0.0, 1.0, closed="left")
-        if precision is not None:
-            check_choice(precision, ("bfloat16",), "precision", where)
-        self.precision = precision
-        self.native = bool(native)
-
-    def weights(self) -> Weights:
-        """Return the parameters as the engine names them."""
-        raise NotImplementedError
-
-    def reset_parameters(self) -> None:
-        """Draw weights and biases from ±1 / sqrt(fan_in), uniformly, as ``nn.Linear`` does."""
-        w_up, b_up, w_gate, b_gate, w_down, b_down = self.weights()
-        with torch.no_grad():
-            for matrix, bias in ((w_up, b_up), (w_gate, b_gate), (w_down, b_down)):
-                for t in (matrix, bias):
-                    if t is not None and matrix is not None:
-                        bound = 1 / math.sqrt(matrix.shape[-1])
-                        t.uniform_(-bound, bound)
-
-    def path(self, x: Tensor) -> str:
-        """Return what would compute this x now: "float32", "bfloat16" (the engine) or "torch"."""
-        return self._precision(x) or "torch"
-
-    def _precision(self, x: Tensor) -> str | None:
-        if not self.native:
-            return None
-        return native_precision(x, self.weights().w_up, self.precision, type(self).__name__)
-
+class _Dense(Mixer):
     def forward(self, x: Tensor) -> Tensor:
         """Return y (..., d_model) for x (..., d_model), each position by itself."""
         check_rows(x, self.d_model, type(self).__name__)
-        precision = self._precision(x)
-        if precision is None:
-            y = self._plain(x)
-        else:
-            slot = NO_SLOT if self.training else self._slot_number
-            y = run(x, self.weights(), self.activation, precision, slot=slot)
+        y = self.mix(x)
         return functional.dropout(y, self.dropout, self.training) if self.dropout else y
 
-    def _plain(self, x: Tensor) -> Tensor:
-        if self.precision is None or x.dtype != torch.float32:
-            return in_plain_torch(x, self.weights(), self.activation)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return in_plain_torch(x, self.weights(), self.activation).to(x.dtype)
 
-    def extra_repr(self) -> str:
-        """Return the arguments, for ``repr``."""
-        rest = f", dropout={self.dropout}" if self.dropout else ""
-        rest += f", precision={self.precision!r}" if self.precision else ""
-        rest += "" if self.native else ", native=False"
-        bias = self.weights().b_up is not None
-        return f"{self.d_model}, {self.d_ff}, activation={self.activation!r}, bias={bias}{rest}"
-
-
-def _parameter(made: bool, *shape: int, **kinds: Any) -> nn.Parameter | None:
-    return nn.Parameter(torch.empty(shape, **kinds)) if made else None
-
-
-class FeedForward(_Mixer):
+class FeedForward(_Dense):
     """``y = phi(x w_in^T + b_in) w_out^T + b_out``, at each position by itself.
 
     On CPU tensors in float32 or bfloat16 the native engine computes it, forward and backward;
@@ -212,12 +98,12 @@ class FeedForward(_Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self._settle(d_model, d_ff, activation, dropout, precision, native)
+        self.settle(d_model, d_ff, activation, dropout, precision, native)
         kinds = {"device": device, "dtype": dtype}
         self.w_in = nn.Parameter(torch.empty(d_ff, d_model, **kinds))
-        self.b_in = _parameter(bias, d_ff, **kinds)
+        self.b_in = maybe_parameter(bias, d_ff, **kinds)
         self.w_out = nn.Parameter(torch.empty(d_model, d_ff, **kinds))
-        self.b_out = _parameter(bias, d_model, **kinds)
+        self.b_out = maybe_parameter(bias, d_model, **kinds)
         self.reset_parameters()
 
     def weights(self) -> Weights:
@@ -225,7 +111,7 @@ class FeedForward(_Mixer):
         return Weights(self.w_in, self.b_in, None, None, self.w_out, self.b_out)
 
 
-class GatedFeedForward(_Mixer):
+class GatedFeedForward(_Dense):
     """``y = (phi(x w_gate^T + b_gate) * (x w_up^T + b_up)) w_down^T + b_down``.
 
     SwiGLU with "silu", GEGLU with "gelu", ReGLU with "relu" (Shazeer 2020, arXiv:2002.05202). It
@@ -276,14 +162,14 @@ class GatedFeedForward(_Mixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self._settle(d_model, d_ff, activation, dropout, precision, native)
+        self.settle(d_model, d_ff, activation, dropout, precision, native)
         kinds = {"device": device, "dtype": dtype}
         self.w_gate = nn.Parameter(torch.empty(d_ff, d_model, **kinds))
-        self.b_gate = _parameter(bias, d_ff, **kinds)
+        self.b_gate = maybe_parameter(bias, d_ff, **kinds)
         self.w_up = nn.Parameter(torch.empty(d_ff, d_model, **kinds))
-        self.b_up = _parameter(bias, d_ff, **kinds)
+        self.b_up = maybe_parameter(bias, d_ff, **kinds)
         self.w_down = nn.Parameter(torch.empty(d_model, d_ff, **kinds))
-        self.b_down = _parameter(bias, d_model, **kinds)
+        self.b_down = maybe_parameter(bias, d_model, **kinds)
         self.reset_parameters()
 
     def weights(self) -> Weights:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from lamina.core.engine import bfloat16_unit, check_bfloat16
-from lamina.core.errors import SpecError
+from lamina.core.errors import DataError, SpecError
 from lamina.core.grouped import ExpertFeedForward, ExpertPass, ExpertWeights
 from lamina.core.threads import recent_n_threads
 from lamina.transformer.packs import find_slot
@@ -164,9 +165,29 @@ def _engine_of(weights: Weights, activation: str, precision: str) -> ExpertFeedF
     )
 
 
+def _memory(shape: torch.Size, zeros: bool = False) -> Tensor:
+    """Return a float32 tensor to write to.
+
+    NumPy takes large memory in huge pages, and zeros that are not written cost nothing: a mixture's
+    gradients are 100 MB a step, and their small pages took a tenth of it.
+    """
+    n = math.prod(shape)
+    if n < _SMALL and not zeros:
+        return torch.empty(shape, dtype=torch.float32)
+    raw = (np.zeros if zeros else np.empty)(n + 16, np.float32)
+    skip = -raw.ctypes.data % 64 // 4  # to a cache line's begin
+    return torch.from_numpy(raw[skip : skip + n].reshape(shape))
+
+
+_SMALL = 1 << 20  # elements: NumPy's huge pages begin at 4 MiB
+
+
 def _array(t: Tensor) -> Any:
     """Return a tensor's float32 values, without a copy where they are contiguous float32."""
-    return t.detach().to(torch.float32).contiguous().numpy()
+    t = t.detach()
+    if t.dtype != torch.float32:
+        return _memory(t.shape).copy_(t).numpy()
+    return t.contiguous().numpy()
 
 
 def _arrays(weights: Weights) -> list[ExpertWeights]:
@@ -181,10 +202,18 @@ def _arrays(weights: Weights) -> list[ExpertWeights]:
 def _route(n: int, experts: Tensor | None, share: Tensor | None) -> dict[str, Any]:
     if experts is None:
         return {"offsets": np.array([0, n])}
-    return {
-        "experts": experts.detach().to(torch.int32).contiguous().numpy(),
-        "share": None if share is None else _array(share),
-    }
+    weight = None if share is None else _array(share)
+    if weight is not None and (bad := np.isnan(weight)).any():
+        raise DataError(say_nan(int(bad.any(axis=1).sum()), n))
+    return {"experts": experts.detach().to(torch.int32).contiguous().numpy(), "share": weight}
+
+
+def say_nan(n_bad: int, n: int) -> str:
+    """Return the sentence about tokens that no router can place."""
+    return (
+        f"MixtureOfExperts: expected finite activations, got NaN among the router's scores of "
+        f"{n_bad} of {n} tokens. Look for NaN or infinity in x, and in the router's weights."
+    )
 
 
 def _threads() -> int:
@@ -215,7 +244,7 @@ def _alone(
 ) -> Tensor:
     weights = Weights(w_up, b_up, w_gate, b_gate, w_down, b_down)
     engine = _engine_of(weights, activation, precision)
-    y = torch.empty(x.shape, dtype=torch.float32)
+    y = _memory(x.shape)
     rows, out, route, n_threads = _array(x), y.numpy(), _route(len(x), experts, share), _threads()
     tensors = [t for t in weights if t is not None]
     keeper = find_slot(slot, tensors)
@@ -272,7 +301,7 @@ def _to_learn(
     half: bool,
 ) -> tuple[Tensor, Tensor]:
     weights = Weights(w_up, b_up, w_gate, b_gate, w_down, b_down)
-    y = torch.empty(x.shape, dtype=torch.float32)
+    y = _memory(x.shape)
     _, passed = _engine_of(weights, activation, precision).forward(
         _arrays(weights),
         _array(x),
@@ -329,8 +358,10 @@ def _backward(
     else:
         passed = replace(kept.passed, weights=tuple(arrays))
     inputs = (x, *weights, share)
+    # Where most experts are idle, their zeros cost most: pages that stay untouched are free.
+    idle = experts is not None and experts.numel() < w_up.shape[0]
     grads = [
-        torch.empty(t.shape, dtype=torch.float32) if t is not None and want else None
+        _memory(t.shape, idle) if t is not None and want else None
         for t, want in zip(inputs, wanted, strict=True)
     ]
     dense = w_up.dim() == 2
@@ -345,6 +376,7 @@ def _backward(
         weights=[ExpertWeights(*into[:4]), ExpertWeights(*into[4:])]  # type: ignore[arg-type]
         if any(a is not None for a in into)
         else False,
+        keep_idle=idle,
         n_threads=_threads(),
     )
     grads[0] = None if done.x is None else torch.from_numpy(done.x)

@@ -12,14 +12,19 @@ import pytest
 from lamina import transformer
 
 PUBLIC = [
+    "Acceleration",
     "Anatomy",
+    "BlockReport",
     "FeedForward",
     "GatedFeedForward",
     "MixtureOfExperts",
     "RoleCost",
     "RoutingStatistics",
+    "accelerate",
     "anatomy",
     "plot_routing",
+    "register_experts",
+    "restore",
 ]
 PAGE = (Path(__file__).parents[2] / "docs" / "transformer.md").read_text(encoding="utf-8")
 

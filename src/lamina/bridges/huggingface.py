@@ -429,6 +429,11 @@ def _own_gate(module: Any) -> bool:
     )
 
 
+def experts_block(module: Any) -> Block | None:
+    """Return the block of a module of experts that stands alone, or None if it is none."""
+    return _experts("", module, {"": module})
+
+
 def _cube(parameter: Any) -> bool:
     return parameter is not None and parameter.dim() == 3
 

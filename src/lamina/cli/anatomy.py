@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,18 +23,24 @@ if TYPE_CHECKING:
     show_default=True,
     help="How many positions the token sees whose FLOPs are counted.",
 )
+@click.option("--measure", is_flag=True, help="Load the weights and time a forward pass by role.")
 @plot_option
 @click.option("--list", "as_list", is_flag=True, help="List the built-in configurations.")
 @json_option
 def command(
-    model: str | None, context: int, plot: str | None, as_list: bool, as_json: bool
+    model: str | None,
+    context: int,
+    measure: bool,
+    plot: str | None,
+    as_list: bool,
+    as_json: bool,
 ) -> None:
     """Show where a Transformer's parameters, FLOPs and bytes go.
 
     MODEL is a folder with a config.json, such a file, a .gguf file, or a built-in name such as
-    gpt2 or mixtral-8x7b. Weights are neither read nor downloaded, so that the largest model takes
-    a second. Counted are embedding, attention, channel mixer (the MLP), norms, router and head,
-    in all and for one token.
+    gpt2 or mixtral-8x7b. Weights are not read (but with --measure) and never downloaded, so that
+    the largest model takes a second. Counted are embedding, attention, channel mixer (the MLP),
+    norms, router and head, in all and for one token.
     """
     if as_list:
         _print_list(as_json)
@@ -45,7 +51,12 @@ def command(
     _stay_offline()
     from lamina.transformer.take_apart import anatomy
 
-    found = anatomy(model, context=context)
+    source: Any = model
+    if measure:
+        from lamina.transformer.local_model import load_local
+
+        source = load_local(model, "anatomy")
+    found = anatomy(source, context=context)
     if plot is not None:
         from pathlib import Path
 

@@ -38,6 +38,7 @@ VERBS = (
     "render",
     "prove",
     "anatomy",
+    "accelerate",
     "bench",
     "info",
 )

@@ -33,7 +33,7 @@ from lamina.core.grouped import ExpertFeedForward, ExpertPass, ExpertWeights
 from lamina.core.threads import recent_n_threads
 from lamina.transformer.packs import find_slot
 
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 
 
 class Weights(NamedTuple):
@@ -151,9 +151,9 @@ def _watched(x: Tensor) -> bool:
 def _engine(
     n_experts: int, d_model: int, d_ff: int, activation: str, gated: bool, precision: str
 ) -> ExpertFeedForward:
-    half = BFLOAT16 if precision == BFLOAT16 else None
+    lower = None if precision == FLOAT32 else precision
     return ExpertFeedForward(
-        n_experts, d_model, d_ff, activation=activation, gated=gated, precision=half
+        n_experts, d_model, d_ff, activation=activation, gated=gated, precision=lower
     )
 
 
@@ -248,7 +248,10 @@ def _alone(
     rows, out, route, n_threads = _array(x), y.numpy(), _route(len(x), experts, share), _threads()
     tensors = [t for t in weights if t is not None]
     keeper = find_slot(slot, tensors)
-    if keeper is None:
+    if keeper is None and precision == INT8:  # bytes have no other form than the pack
+        pack = engine.pack(_arrays(weights), n_threads=n_threads)
+        engine.run(pack, rows, out, **route, n_threads=n_threads)
+    elif keeper is None:
         engine.forward(_arrays(weights), rows, **route, out=out, n_threads=n_threads)
     else:
         pack = keeper.get(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 N_RUNS: Final = 5
@@ -48,6 +50,18 @@ class Stopwatch:
             handle.remove()
 
 
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Have all modules in evaluation mode, and afterwards each in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def time_by_role(
     model: Any, roles: dict[str, str], n_tokens: int, *, n_threads: int | None = None
 ) -> dict[str, float]:
@@ -58,14 +72,12 @@ def time_by_role(
     import torch
 
     inputs = sample_inputs(model, n_tokens)
-    modes = {module: module.training for module in model.modules()}
     threads = torch.get_num_threads()
     runs: list[dict[str, float]] = []
     try:
-        model.eval()
         if n_threads is not None:
             torch.set_num_threads(n_threads)
-        with torch.no_grad():
+        with evaluating(model), torch.no_grad():
             model(**inputs)  # the first pass allocates and chooses kernels
             for _ in range(N_RUNS):
                 watch = Stopwatch(model, roles)
@@ -76,8 +88,6 @@ def time_by_role(
                 runs.append(dict(watch.seconds))
     finally:
         torch.set_num_threads(threads)
-        for module, mode in modes.items():
-            module.training = mode
     names = {role for run in runs for role in run}
     return {role: statistics.median(run.get(role, 0.0) for run in runs) for role in names}
 

@@ -1,4 +1,4 @@
-"""``lamina decode``: a field becomes the picture or sound that it was made of."""
+"""``lamina decode``: a field becomes the picture, sound or mesh that it was made of."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from lamina.cli.console import check_output, facts, json_option, print_json
 @click.command("decode", epilog="Example: lamina decode photo.lamina --out photo.png")
 @click.argument("model")
 @click.option(
-    "--out", required=True, metavar="FILE", help="A .png, .jpg, .webp, .tif; .wav, .flac."
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="A .png, .jpg, .webp, .tif; .wav, .flac; .ply, .obj, .stl, .glb, .off.",
 )
 @json_option
 def command(model: str, out: str, as_json: bool) -> None:
-    """Write a field as the picture or sound it was made of.
+    """Write a field as the picture, sound or mesh it was made of.
 
-    At the size or rate that it had; lamina render takes others.
+    At the size or rate that it had (a mesh by marching cubes of 256 cells a side); lamina render
+    takes others.
     """
-    from lamina.cli.field_files import check_suffix, open_field, size_text, write_signal
+    from lamina.cli.field_files import kind_of_field, open_field
 
     check_output(out, "decode", [model])
     field = open_field(model, "decode")
-    check_suffix(out, field, "decode")
-    rendered = field.render()
-    write_signal(out, rendered, field, "decode")
-    rate = getattr(field, "rate", None)
+    kind = kind_of_field(field)
+    kind.check_out(out, "decode")
+    rendered = kind.render(field, out, dict.fromkeys(kind.renders), "decode")
+    rendered.write(out)
     if as_json:
-        shape, dtype = list(rendered.shape), str(rendered.dtype)
-        print_json({"out": out, "shape": shape, "dtype": dtype, "rate": rate})
+        print_json({"out": out} | dict(rendered.facts))
         return
-    facts([("decoded", size_text(rendered, rate)), ("written", out)])
+    facts([("decoded", rendered.text), ("written", out)])

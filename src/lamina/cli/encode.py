@@ -1,8 +1,7 @@
-"""``lamina encode``: a picture or a sound becomes the weights of a network."""
+"""``lamina encode``: a picture, a sound or a mesh becomes the weights of a network."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +12,6 @@ from lamina.cli.proof import check_plot
 
 if TYPE_CHECKING:
     from lamina.fields import FitProgress
-
-PREVIEW_SECONDS = 1.0
-MOST_PREVIEW = 768  # pixels along the longer side
 
 
 @click.command("encode", epilog="Example: lamina encode photo.png --seconds 30")
@@ -38,6 +34,11 @@ MOST_PREVIEW = 768  # pixels along the longer side
     type=click.FloatRange(0, min_open=True),
     help="Parameters a number of the signal, such as a pixel's red [default: 0.5].",
 )
+@click.option(
+    "--signs",
+    type=click.Choice(["auto", "normals", "winding"]),
+    help="Of a mesh: how inside is told from outside; winding where it has holes.",
+)
 @click.option("--preview", metavar="FILE", help="A picture that shows the field as it learns.")
 @click.option(
     "--plot",
@@ -55,21 +56,22 @@ def command(
     steps: int | None,
     psnr: float | None,
     params_per_value: float | None,
+    signs: str | None,
     preview: str | None,
     plot: str | None,
     seed: int,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Store a picture or a sound FILE in the weights of a network.
+    """Store a picture, a sound or a mesh, FILE, in the weights of a network.
 
     The result is a function of coordinates: lamina render shows it at any size or rate, lamina
     decode at its own. Ctrl-C ends training early and keeps the best so far. "-" reads from
     standard input, and then needs --out.
     """
-    from lamina.cli.field_files import FieldProgress, read_signal, report_dict, size_text
+    import lamina.fields
+    from lamina.cli.field_files import FieldProgress, read_signal, report_dict
     from lamina.core.errors import DataError
-    from lamina.fields import AudioField, ImageField
 
     if out is None:
         if file == "-":
@@ -77,17 +79,12 @@ def command(
         out = str(Path(file).with_suffix(".lamina"))
     check_output(out, "encode", [file])
     check_plot(plot, "encode")
-    kind, array, rate = read_signal(file, "encode")
+    kind, loaded = read_signal(file, {"signs": signs})
     watchers: list[Any] = []
     if preview is not None:
-        watchers.append(_Preview(preview, kind, array, [file, out]))
-    field: Any
-    options: dict[str, Any] = {
-        "max_seconds": seconds,
-        "max_steps": steps,
-        "target_psnr": psnr,
-        "params_per_value": params_per_value,
-    }
+        watchers.append(kind.preview(preview, loaded))
+        check_output(preview, "encode", [file, out], "--preview")
+    field: Any = getattr(lamina.fields, kind.field)(preset, rng=seed, n_threads=threads)
     with FieldProgress(as_json) as progress:
         watchers.append(progress)
 
@@ -95,72 +92,46 @@ def command(
             for watcher in watchers:
                 watcher(report)
 
-        if kind == "audio":
-            field = AudioField(preset, rng=seed, n_threads=threads)
-            field.fit(array, rate=rate, progress=tell, **options)
-        else:
-            field = ImageField(preset, rng=seed, n_threads=threads)
-            field.fit(array, progress=tell, **options)
+        field.fit(
+            loaded.signal,
+            max_seconds=seconds,
+            max_steps=steps,
+            target_psnr=psnr,
+            params_per_value=params_per_value,
+            progress=tell,
+            **loaded.options,
+        )
     field.save(out)
     if plot is not None:
         from lamina.core.modelfile import write_atomically
         from lamina.plots.style import to_file
 
-        write_atomically(plot, [to_file(field.plot(array), Path(plot).suffix.lower())], "encode")
+        sheet = field.plot(loaded.signal)
+        write_atomically(plot, [to_file(sheet, Path(plot).suffix.lower())], "encode")
     report = field.report
     if report.stopped == "interrupted":
         note("stopped by Ctrl-C; the best so far is kept.")
-    scores = {"psnr": report.psnr}
-    if kind == "audio":
-        scores["snr"] = field.snr(array)
+    scores = kind.scores(field, loaded)
     if as_json:
         size = Path(out).stat().st_size
         print_json(
-            {"kind": kind, "out": out, "bytes": size, "preset": preset}
-            | {"shape": list(array.shape), "dtype": str(array.dtype), "rate": rate}
+            {"kind": kind.name, "out": out, "bytes": size, "preset": preset}
+            | dict(loaded.facts)
             | report_dict(report)
-            | scores
+            | {name: value for name, (value, _) in scores.items()}
         )
         return
     share = field.n_params / report.n_values
     facts(
         [
-            (kind, size_text(array, rate)),
+            (kind.name, loaded.text),
             ("network", f"{preset}, {field.n_params:,} parameters, {share:.3g} a value"),
             ("training", f"{report.n_steps:,} steps in {report.seconds:.1f} s"),
-            *((name.upper(), f"{value:.2f} dB") for name, value in scores.items()),
+            ("PSNR", f"{report.psnr:.2f} dB"),
+            *(
+                (name if len(name) > 4 else name.upper(), text)
+                for name, (_, text) in scores.items()
+            ),
             ("written", out),
         ]
     )
-
-
-class _Preview:
-    """Writes the field so far as a picture, now and then."""
-
-    def __init__(self, path: str, kind: str, array: Any, inputs: list[str]) -> None:
-        from lamina.core.errors import DataError
-        from lamina.fields.image import ImageSignal
-        from lamina.fields.image_file import check_image_suffix
-
-        if kind != "image":
-            raise DataError("encode: expected a picture with --preview, got a sound. Leave it out.")
-        check_image_suffix(path, "encode, --preview")
-        check_output(path, "encode", inputs, "--preview")
-        self.path, self.last = path, 0.0
-        self.form = ImageSignal(array, None, "encode").form
-        shrink = min(1.0, MOST_PREVIEW / max(self.form.height, self.form.width))
-        self.height = max(1, round(shrink * self.form.height))
-        self.width = max(1, round(shrink * self.form.width))
-
-    def __call__(self, report: FitProgress) -> None:
-        from lamina.fields.image import FULL, paint
-        from lamina.fields.image_file import write_image
-
-        # A preview takes at most a tenth of the time
-        since = time.perf_counter()
-        if since < self.last:
-            return
-        pixels = paint(report.field, self.form, self.height, self.width, FULL)
-        write_image(self.path, pixels, "encode, --preview")
-        now = time.perf_counter()
-        self.last = now + max(PREVIEW_SECONDS, 9 * (now - since))

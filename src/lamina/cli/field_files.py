@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lamina.cli.console import one_line
+from lamina.cli.kinds import Kind, Loaded, check_asked, suffix_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,46 +19,71 @@ if TYPE_CHECKING:
 
     from lamina.fields import FieldReport, FitProgress
 
-Kind = Literal["image", "audio"]
-
-IMAGES: Final = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
-SOUNDS: Final = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3", ".au")
 SECONDS_BETWEEN_LINES: Final = 2.0
 
 
-def read_signal(path: str, verb: str) -> tuple[Kind, Any, float | None]:
-    """Return the kind of a file, its array and, of sounds, the rate. "-" is standard input."""
-    from lamina.core.errors import DataError
-    from lamina.fields.audio_file import read_audio
-    from lamina.fields.image_file import read_image
+def kinds() -> tuple[Kind, ...]:
+    """Return all kinds; the first is what a content without a known beginning is taken for."""
+    from lamina.cli.kind_audio import AudioKind
+    from lamina.cli.kind_image import ImageKind
+    from lamina.cli.kind_shape import ShapeKind
 
-    source: str | bytes = path
-    suffix = Path(path).suffix.lower()
-    if path == "-":
-        data = sys.stdin.buffer.read()
-        source, suffix = data, _suffix_of(data)
-    if suffix in SOUNDS:
-        samples, rate = read_audio(source, verb)
-        return "audio", samples, rate
-    if suffix in IMAGES or path == "-":
-        return "image", read_image(source, verb), None
+    return ImageKind(), AudioKind(), ShapeKind()
+
+
+def kind_of_file(path: str, suffix: str, verb: str) -> Kind:
+    """Return the kind whose files end so."""
+    from lamina.core.errors import DataError
+
+    every = kinds()
+    for kind in every:
+        if suffix in kind.reads:
+            return kind
     if suffix == ".lamina":
         raise DataError(
-            f"{verb}: expected a picture or a sound, got {path!r}, a model file. "
+            f"{verb}: expected a picture, a sound or another signal, got {path!r}, a model file. "
             "Turn it back with: lamina decode FILE.lamina --out FILE"
         )
-    raise DataError(
-        f"{verb}: expected a picture ({', '.join(IMAGES)}) or a sound ({', '.join(SOUNDS)}), "
-        f"got {path!r}. Convert it to one of these."
-    )
+    choices = ", ".join(f"{kind.noun} ({', '.join(kind.reads)})" for kind in every)
+    raise DataError(f"{verb}: expected {choices}, got {path!r}. Convert it to one of these.")
+
+
+def kind_of_field(found: Any) -> Kind:
+    """Return the kind of a field."""
+    return next(kind for kind in kinds() if kind.field == type(found).__name__)
+
+
+def read_signal(path: str, asked: Mapping[str, Any]) -> tuple[Kind, Loaded]:
+    """Return the kind of a file and its signal. "-" is standard input.
+
+    `asked` has the options that only some kinds know.
+    """
+    source: str | bytes = path
+    suffix = suffix_of(path)
+    if path == "-":
+        source = sys.stdin.buffer.read()
+        suffix = _suffix_of(source)
+    kind = kind_of_file(path, suffix, "encode")
+    check_asked(kind.encodes, asked, kind.noun, "encode")
+    return kind, kind.read(source, suffix, asked)
 
 
 def _suffix_of(data: bytes) -> str:
-    """Return the ending that the first bytes of a sound ask for, or none."""
-    heads = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg", b"FORM": ".aiff", b"ID3": ".mp3"}
+    """Return the ending that the first bytes of a signal ask for; a picture's where they do not."""
+    heads = {
+        b"RIFF": ".wav",
+        b"fLaC": ".flac",
+        b"OggS": ".ogg",
+        b"FORM": ".aiff",
+        b"ID3": ".mp3",
+        b"OFF": ".off",
+        b"ply": ".ply",
+        b"solid": ".stl",
+        b"glTF": ".glb",
+    }
     if data[8:12] == b"WEBP":
-        return ""
-    return next((suffix for head, suffix in heads.items() if data.startswith(head)), "")
+        return ".webp"
+    return next((suffix for head, suffix in heads.items() if data.startswith(head)), ".png")
 
 
 def open_field(path: str, verb: str) -> Any:
@@ -73,44 +99,6 @@ def open_field(path: str, verb: str) -> Any:
             f"{type(found).__name__}. Make one with: lamina encode FILE"
         )
     return found
-
-
-def write_signal(out: str, rendered: Any, field: Any, verb: str, rate: float | None = None) -> None:
-    """Write what a field rendered, as the ending of ``out`` says."""
-    from lamina.fields import AudioField, write_audio, write_image
-
-    if isinstance(field, AudioField):
-        write_audio(out, rendered, field.rate if rate is None else rate, verb)
-    else:
-        if rendered.dtype.kind == "f" and (field.form.low < 0 or field.form.high > 1):
-            # A file of 8 bits has its own black and white: the picture's smallest and largest
-            low, high = field.form.low, field.form.high
-            rendered = (rendered - low) / ((high - low) or 1.0)
-        write_image(out, rendered, verb)
-
-
-def check_suffix(out: str, field: Any, verb: str) -> None:
-    """Raise `DataError` unless what the field holds can be written to a file of this name."""
-    from lamina.fields import AudioField
-    from lamina.fields.audio_file import check_audio_suffix
-    from lamina.fields.image_file import check_image_suffix
-
-    check = check_audio_suffix if isinstance(field, AudioField) else check_image_suffix
-    check(out, verb)
-
-
-def size_text(array: Any, rate: float | None = None) -> str:
-    """Return what an array is, in words: 512 x 512, RGB, uint8."""
-    if rate is not None:
-        channels = 1 if array.ndim == 1 else array.shape[1]
-        names = {1: "mono", 2: "stereo"}
-        return (
-            f"{len(array) / rate:.4g} s at {rate:g} Hz, "
-            f"{names.get(channels, f'{channels} channels')}, {array.dtype}"
-        )
-    channels = 1 if array.ndim == 2 else array.shape[2]
-    colours = {1: "grey", 2: "grey and alpha", 3: "RGB", 4: "RGBA"}[channels]
-    return f"{array.shape[1]} x {array.shape[0]}, {colours}, {array.dtype}"
 
 
 def report_dict(report: FieldReport) -> dict[str, Any]:

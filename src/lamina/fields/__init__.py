@@ -1,4 +1,4 @@
-"""Fields: images, sounds, shapes and volumes stored in the weights of a network.
+"""Fields: images, sounds and shapes stored in the weights of a network.
 
 Public names are looked up when first used: each kind of signal imports only what it needs.
 """
@@ -12,12 +12,17 @@ from typing import Any
 _HOME: dict[str, str] = {
     "ImageField": "lamina.fields.image_field",
     "AudioField": "lamina.fields.audio_field",
+    "ShapeField": "lamina.fields.shape_field",
+    "ShapeErrors": "lamina.fields.shape_field",
+    "Mesh": "lamina.fields.mesh",
     "FitProgress": "lamina.fields.fit",
     "FieldReport": "lamina.fields.fit",
     "read_image": "lamina.fields.image_file",
     "write_image": "lamina.fields.image_file",
     "read_audio": "lamina.fields.audio_file",
     "write_audio": "lamina.fields.audio_file",
+    "read_mesh": "lamina.fields.mesh_file",
+    "write_mesh": "lamina.fields.mesh_file",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

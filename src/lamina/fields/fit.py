@@ -14,7 +14,6 @@ import numpy.typing as npt
 from lamina.core.checks import check_count, check_number
 from lamina.core.engine import Run, default_n_threads, isa, make_engine
 from lamina.core.errors import DivergenceError, SpecError
-from lamina.core.losses import SquaredError
 from lamina.core.network import Network
 from lamina.core.optim import native_hyper
 from lamina.fields.recipe import Recipe
@@ -185,7 +184,7 @@ class Fitting:
         self.batch_size = min(recipe.batch_size, self.size)
         self.run = Run(
             self.engine,
-            SquaredError(),
+            signal.loss,
             kind,
             hyper,
             batch_size=self.batch_size,
@@ -281,9 +280,10 @@ class Fitting:
     def _reached_target(self) -> bool:
         """Measure the field once the live PSNR says that it should be good enough."""
         since = time.perf_counter()
-        if self.live_psnr() < self.limits.target_psnr or since < self.next_look:
+        target = self.limits.target_psnr
+        if math.isinf(target) or since < self.next_look or self.live_psnr() < target:
             return False
-        reached = self.score(self.values) >= self.limits.target_psnr
+        reached = self.score(self.values) >= target
         now = time.perf_counter()
         self.next_look = now + 5 * (now - since)
         return reached
@@ -307,7 +307,12 @@ class Fitting:
     # --- the result ------------------------------------------------------------------------------
 
     def live_psnr(self) -> float:
-        """PSNR of the last round's rows, each before its step."""
+        """PSNR of the last round's rows, each before its step, or of the signal's probe."""
+        probe = self.signal.probe()
+        if probe is not None:
+            coordinates, values = probe
+            error = self.values(coordinates) - values.reshape(len(coordinates), -1)
+            return psnr_of(float(np.mean(np.square(error, dtype=np.float64))), self.signal.peak)
         return psnr_of(self.loss * self.spread**2, self.signal.peak)
 
     def values(self, coordinates: Array) -> Array:

@@ -34,6 +34,16 @@ WIDE_GAIN: Final = 1.15
 GRIDS: Final = ((4, 4), (4, 3), *((2, n_levels) for n_levels in range(3, 9)))
 WIDTHS: Final = ((32, 32), (16, 16), (8,), (4,))
 LOG2_TABLES: Final = range(4, 25)
+# In space a level has eight corners to look up: two features and up to eight levels, from few cells
+SPACE_GRIDS: Final = tuple((2, n_levels) for n_levels in (8, 7, 6, 5, 4))
+SPACE_BASE: Final = 8
+# Parameters for each of the N^2 cells that a surface crosses, over all levels of a grid whose finest
+# has N: with fewer, cells share entries so often that the distance wavers far from the surface
+SURFACE_PARAMS: Final = 15
+# smoothstep is level at the corners of cells; at -1 and 1 those of all levels would coincide, and no
+# slope could be learned
+BOX: Final = (-1.0, 1.0)
+SMOOTH_BOUNDS: Final = (-1.1, 1.1)
 # Along a line many levels are better: loud and busy moments take the entries of quiet ones
 LINE_GRIDS: Final = tuple((2, n_levels) for n_levels in range(6, 13))
 LARGE_BATCH, SMALL_BATCH, LEAST_BATCH = 1 << 13, 1 << 12, 1 << 7  # rows
@@ -135,11 +145,12 @@ def recipe(preset: str, signal: Signal, most: int, seed: int) -> Recipe:
     d_in, d_out, resolution = signal.d_in, signal.d_out, signal.resolution
     large, small = (_batch_size(signal.n_rows, size) for size in (LARGE_BATCH, SMALL_BATCH))
     if preset == "hash":
-        spec = _hash_spec(d_in, d_out, resolution, most)
+        spec = _hash_spec(signal, most)
         return Recipe(spec, Adam(1e-2, beta_2=0.99, epsilon=1e-15), 1e-4, large)
     if preset == "fourier":
         n_features = max(4, min(128, most // 64))
-        scale = max(resolution) / 100.0
+        # A distance bends at its creases only
+        scale = max(resolution) / (200.0 if signal.is_smooth else 100.0)
         waves = RandomFourier(n_features, scale=scale, rng=seed)
         spec = _plain_spec(d_in, d_out, most, "relu", waves)
         return Recipe(spec, Adam(2e-3, beta_2=0.99), 1e-5, small)
@@ -160,7 +171,7 @@ def _batch_size(n_rows: int, at_most: int) -> int:
     return size
 
 
-def _hash_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) -> NetworkSpec:
+def _hash_spec(signal: Signal, most: int) -> NetworkSpec:
     """Return a hash grid and small network of at most `most` parameters, nearly all of them.
 
     The widest network that takes no more than a quarter, so that most of the budget is table.
@@ -168,8 +179,10 @@ def _hash_spec(d_in: int, d_out: int, resolution: tuple[int, ...], most: int) ->
     best: NetworkSpec | None = None
     for widths in WIDTHS:
         for share in FINEST_SHARES:
-            finest = max(2, min(int(share * min(resolution)), 1 << 20))
-            best = _fill(d_in, d_out, widths, finest, most)
+            finest = max(2, min(int(share * min(signal.resolution)), 1 << 20))
+            if signal.is_smooth:
+                finest = max(2, min(finest, int(math.sqrt(most / SURFACE_PARAMS))))
+            best = _fill(signal, widths, finest, most)
             if best is None or best.n_params > 0.8 * most:
                 break
         if best is not None and 4 * (best.n_params - math.prod(best.table_shape)) <= best.n_params:
@@ -186,20 +199,30 @@ def _too_few(most: int) -> SpecError:
     )
 
 
-def _fill(
-    d_in: int, d_out: int, widths: tuple[int, ...], finest: int, most: int
-) -> NetworkSpec | None:
+def _fill(signal: Signal, widths: tuple[int, ...], finest: int, most: int) -> NetworkSpec | None:
     """Return the network of these widths with the largest table that `most` allows, if any."""
+    d_in = signal.d_in
     base, grids = max(2, min(BASE_RESOLUTION, finest // 4)), GRIDS
+    interpolation, bounds = ("smoothstep", SMOOTH_BOUNDS) if signal.is_smooth else ("linear", BOX)
+    if d_in == 3:
+        base, grids = max(2, min(SPACE_BASE, finest // 4)), SPACE_GRIDS
     if d_in == 1:
         base, grids = max(2, finest >> 8), LINE_GRIDS
     best, best_worth = None, 0.0
     for n_features, n_levels in grids:
         for log2_table in LOG2_TABLES:
-            grid = HashGrid(n_levels, n_features, log2_table, base, finest)
+            grid = HashGrid(
+                n_levels,
+                n_features,
+                log2_table,
+                base,
+                finest,
+                interpolation=interpolation,
+                bounds=bounds,
+            )
             if math.prod(grid.table_shape(d_in)) > most:
                 break
-            spec = NetworkSpec.create(d_in, widths, d_out, encoding=grid)
+            spec = NetworkSpec.create(d_in, widths, signal.d_out, encoding=grid)
             worth = spec.n_params * (WIDE_GAIN if n_features == 4 else 1.0)
             if spec.n_params <= most and worth > best_worth:
                 best, best_worth = spec, worth

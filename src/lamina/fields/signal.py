@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from lamina.core.losses import Loss, SquaredError
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -18,7 +19,7 @@ KEPT_ROWS: Final = 1 << 21  # up to so many, coordinates and values are kept bet
 STATISTICS_ROWS: Final = 1 << 17  # looked at for mean and spread
 
 
-class Signal(ABC):
+class Signal:
     """Values over the box [-1, 1]^d_in.
 
     A kind of signal says what its values are at rows 0 … n_rows - 1 (`rows`). One that has no
@@ -36,6 +37,10 @@ class Signal(ABC):
         Samples along each coordinate: no grid of a field is as fine.
     peak : float
         What PSNR is relative to.
+    loss : Loss
+        What training minimises; a derivative's loss has targets of values and gradients.
+    is_smooth : bool
+        Whether gradients matter, so that a grid is interpolated without kinks.
     """
 
     d_in: int
@@ -44,14 +49,16 @@ class Signal(ABC):
     n_values: int
     resolution: tuple[int, ...]
     peak: float
+    loss: Loss = SquaredError()
+    is_smooth: bool = False
 
     def __init__(self) -> None:
         self._kept: tuple[Float32, Float32] | None = None
         self._statistics: tuple[Array, float] | None = None
 
-    @abstractmethod
     def rows(self, index: npt.NDArray[np.int64]) -> tuple[Float32, Float32]:
         """Return coordinates (m, d_in) and values (m, d_out) of the rows of `index`."""
+        raise NotImplementedError
 
     def blocks(self) -> Iterator[tuple[Float32, Float32]]:
         """Yield coordinates and values of all rows, a bounded number at a time."""
@@ -96,6 +103,13 @@ class Signal(ABC):
             order = np.random.default_rng([seed, 1]).permutation(self.n_rows)
             self._kept = self._standardised(order)
         return self._kept[0][start:stop], self._kept[1][start:stop]
+
+    def probe(self) -> tuple[Float32, Array] | None:
+        """Return a few coordinates and values to measure the live PSNR on.
+
+        None, of a signal whose loss is the mean square, which is measured for nothing.
+        """
+        return None
 
     def release(self) -> None:
         """Let go of what was kept between rounds."""

@@ -37,11 +37,11 @@ LOG2_TABLES: Final = range(4, 25)
 # In space a level has eight corners to look up: two features and up to eight levels, from few cells
 SPACE_GRIDS: Final = tuple((2, n_levels) for n_levels in (8, 7, 6, 5, 4))
 SPACE_BASE: Final = 8
-# Parameters for each of the N^2 cells that a surface crosses, over all levels of a grid whose finest
-# has N: with fewer, cells share entries so often that the distance wavers far from the surface
+# Parameters for each of the N^2 cells that a surface crosses, over all levels of a grid whose
+# finest has N: with fewer, cells share entries so often that distances waver far from the surface
 SURFACE_PARAMS: Final = 15
-# smoothstep is level at the corners of cells; at -1 and 1 those of all levels would coincide, and no
-# slope could be learned
+# smoothstep is level at the corners of cells; at -1 and 1 those of all levels would coincide, and
+# no slope could be learned
 BOX: Final = (-1.0, 1.0)
 SMOOTH_BOUNDS: Final = (-1.1, 1.1)
 # Along a line many levels are better: loud and busy moments take the entries of quiet ones

@@ -79,6 +79,7 @@ def assert_all_close(got: dict[str, Any], wanted: dict[str, Any], tolerance: flo
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+    torch._dynamo.reset()  # its limit of recompilations counts those of all tests
 
 
 @BOTH

@@ -28,6 +28,7 @@ KINDS = pytest.mark.parametrize("options", [{}, PLAIN, DEEPSEEK, {"capacity_fact
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+    torch._dynamo.reset()  # its limit of recompilations counts those of all tests
 
 
 def draw(*shape: int, seed: int = 1) -> Tensor:

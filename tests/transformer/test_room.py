@@ -15,16 +15,21 @@ PUBLIC = [
     "Acceleration",
     "Anatomy",
     "BlockReport",
+    "ComputeCurve",
     "FeedForward",
     "GatedFeedForward",
     "MixtureOfExperts",
     "RoleCost",
     "RoutingStatistics",
+    "SplitFeedForward",
     "accelerate",
     "anatomy",
+    "compute_curve",
     "plot_routing",
     "register_experts",
     "restore",
+    "split",
+    "upcycle",
 ]
 PAGE = (Path(__file__).parents[2] / "docs" / "transformer.md").read_text(encoding="utf-8")
 

@@ -97,8 +97,8 @@ def compute_curve(
     >>> ffn, x = FeedForward(8, 32, "relu"), torch.randn(600, 8)
     >>> experts = split(ffn, 4, x[:500], max_epochs=1, rng=0)
     >>> curve = compute_curve(experts, ffn, x[500:])
-    >>> curve.top_k.tolist(), bool(curve.error[-1] < 1e-5), round(curve.mass[-1], 3)
-    ([1, 2, 3, 4], True, 1.0)
+    >>> curve.top_k.tolist(), bool(curve.error[-1] < 1e-5), float(curve.mass[-1]) > 0.999
+    ([1, 2, 3, 4], True, True)
     """
     ffn = check_dense(ffn, "compute_curve")
     if not isinstance(experts, SplitFeedForward):

@@ -402,3 +402,40 @@ def test_the_tables_of_docs_fields_come_from_the_json(module: Any) -> None:
     assert report.fill(page, document) == page
     document["retina.jpg"]["half, 60 s"]["psnr"] += 1
     assert report.fill(page, document) != page
+
+
+@pytest.mark.skipif(not is_installed("torch", "transformers"), reason="optional packages")
+def test_an_accelerated_model_is_measured_beside_the_original(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from click.testing import CliRunner
+    from tests.transformer.tiny_models import tiny_model
+
+    benchmark = module("accelerated")
+    for name, value in (("PROMPT", 8), ("N_STEPS", 2), ("N_TURNS", 1)):
+        monkeypatch.setattr(benchmark, name, value)
+    monkeypatch.setenv("LAMINA_NUM_THREADS", "1")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    tiny_model("llama").save_pretrained(tmp_path / "tiny")
+    out = tmp_path / "accelerated.json"
+    arguments = ["--model", tmp_path / "tiny", "--parts", "speed", "--threads", 1, "--out", out]
+    done = CliRunner().invoke(benchmark.main, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    speed = json.loads(out.read_text(encoding="utf-8"))["runs"]["1"]["speed"]
+    assert len(speed) == 7
+    assert all(each["decode"]["wall"] > 0 for each in speed.values())
+    plain = tiny_model("llama")
+    prompts = torch.arange(12).reshape(2, 6)
+    assert benchmark.same_text(plain, plain, prompts, 5)["same"] == 2
+    other = benchmark.same_text(plain, tiny_model("llama", seed=1), prompts, 5)
+    assert len(other["gaps_where_parted"]) == 2 - other["same"] > 0
+
+
+def test_the_tables_of_docs_transformer_come_from_the_json(module: Any) -> None:
+    benchmark = module("accelerated")
+    document = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "transformer.md").read_text(encoding="utf-8")
+    assert benchmark.fill(page, document) == page
+    document["runs"]["1"]["speed"]["torch bfloat16"]["decode"]["wall"] *= 2
+    assert benchmark.fill(page, document) != page

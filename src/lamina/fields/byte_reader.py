@@ -13,7 +13,7 @@ MOST_VARINT_BYTES: Final = 9  # 63 bits
 
 
 def varint(value: int) -> bytes:
-    r"""Return a number ≥ 0 in base 128, least first; all bytes but the last have bit 7 set (LEB128).
+    r"""Return a number ≥ 0 in base 128, least first; bit 7 is set but in the last byte (LEB128).
 
     Examples
     --------

@@ -13,7 +13,8 @@ treats all lanes at once.
 References
 ----------
 Duda (2013), arXiv:1311.2540 (asymmetric numeral systems). Giesen (2014), arXiv:1402.3392
-(interleaved lanes). Tokens with further bits: Alakuijala et al. (2019), JPEG XL, doi:10.1117/12.2529237.
+(interleaved lanes). Tokens with further bits: Alakuijala et al. (2019), JPEG XL,
+doi:10.1117/12.2529237.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -439,3 +440,42 @@ def test_the_tables_of_docs_transformer_come_from_the_json(module: Any) -> None:
     assert benchmark.fill(page, document) == page
     document["runs"]["1"]["speed"]["torch bfloat16"]["decode"]["wall"] *= 2
     assert benchmark.fill(page, document) != page
+
+
+@pytest.mark.skipif(not is_installed("torch", "transformers"), reason="optional packages")
+def test_transformer_layers_are_measured_beside_peers(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from click.testing import CliRunner
+
+    from lamina.core.engine import bfloat16_unit
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    benchmark, out = module("transformer"), tmp_path / "transformer.json"
+    for name, case in benchmark.CASES.items():
+        monkeypatch.setitem(benchmark.CASES, name, replace(case, d_model=32, d_ff=64))
+    main = benchmark.main
+    arguments = ["--tokens", "8", "--rounds", "1", "--seconds", "0", "--threads", "1", "--out"]
+    done = CliRunner().invoke(main, [*arguments, str(out)])
+    if bfloat16_unit() is None:
+        assert "multiplies no bfloat16" in done.output
+        return
+    assert done.exit_code == 0, done.output
+    (run,) = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    assert list(run["cases"]) == ["ffn", "ffn-one-token", "moe", "moe-one-token"]
+    ours = run["cases"]["moe"]["lamina bfloat16"]
+    assert set(ours["ratio"]) == {"transformers eager", "transformers grouped_mm"}
+    assert 0 < ours["difference"] < 0.2
+    done = CliRunner().invoke(main, ["--cases", "attention"])
+    assert done.exit_code == 2
+    assert "got 'attention'" in done.output
+
+
+def test_the_table_of_docs_transformer_comes_from_the_json(module: Any) -> None:
+    report = module("transformer_report")
+    document = json.loads(report.RESULTS.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "transformer.md").read_text(encoding="utf-8")
+    assert report.fill(page, document) == page
+    document["runs"][0]["cases"]["ffn"]["lamina float32"]["cpu"] *= 2
+    assert report.fill(page, document) != page

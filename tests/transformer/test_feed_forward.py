@@ -501,3 +501,19 @@ def test_a_wish_that_the_processor_cannot_meet_is_refused(monkeypatch):
         FeedForward(D_MODEL, D_FF, precision="bfloat16")(draw(3, D_MODEL))
     module = FeedForward(D_MODEL, D_FF, dtype=torch.bfloat16)
     assert module.path(draw(3, D_MODEL).bfloat16()) == "torch"
+
+
+@pytest.mark.parametrize("operator", ["experts_alone", "experts_to_learn", "experts_backward"])
+def test_the_operators_are_what_pytorch_expects_of_one(operator):
+    module = FeedForward(D_MODEL, D_FF).requires_grad_(operator == "experts_to_learn")
+    tensors = [draw(5, D_MODEL), *module.weights(), None, None]
+    arguments: list[Any] = [*tensors, "gelu", "float32"]
+    # Each call of experts_to_learn returns a key of its own, so that its results are not compared.
+    tests = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if operator == "experts_backward":
+        y, key = operators.experts_to_learn(*arguments, False)
+        wanted = [t is not None for t in (*tensors[:7], None)]
+        arguments = [torch.ones_like(y), key, *arguments, wanted]
+    else:
+        arguments += [False, 0] if operator == "experts_alone" else [False]
+    torch.library.opcheck(getattr(operators, operator), tuple(arguments), test_utils=tests)

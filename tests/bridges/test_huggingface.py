@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from tests.tolerances import assert_close, rounding
@@ -15,6 +17,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 KINDS = {"plain": {"gpt2", "bert", "whisper"}, "experts": {"mixtral", "olmoe", "qwen3_moe"}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tiny products gain nothing by two threads, which wait for each other on a busy machine."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 def by_hand(block: Block, x: np.ndarray, expert: int | None = None) -> np.ndarray:
@@ -158,16 +169,56 @@ def test_layers_wrapped_by_lora_are_refused():
         find_blocks(model)
 
 
-@pytest.mark.parametrize("how", ["other class", "eight bits"])
+class DequantisedWhenUsed(torch.Tensor):
+    """A tensor that says it is of floats and keeps something else, as torchao's."""
+
+
+@pytest.mark.parametrize(
+    "how", ["other class", "eight bits", "tensor subclass", "dynamic", "parametrised"]
+)
 def test_quantised_layers_are_refused(how):
     model = tiny_model("llama")
-    layer = model.model.layers[0].mlp.down_proj
+    mlp = model.model.layers[0].mlp
+    layer = mlp.down_proj
     if how == "other class":
-        model.model.layers[0].mlp.down_proj = QuantisedLinear(layer)
+        mlp.down_proj = QuantisedLinear(layer)
+    elif how == "tensor subclass":
+        weight = layer.weight.detach().as_subclass(DequantisedWhenUsed)
+        layer._parameters["weight"] = weight
+    elif how == "dynamic":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says that this way goes in the future
+            torch.ao.quantization.quantize_dynamic(mlp, {torch.nn.Linear}, inplace=True)
+            mlp.gate_proj, mlp.up_proj = layer_of(16, 40), layer_of(16, 40)
+    elif how == "parametrised":
+        torch.nn.utils.parametrizations.weight_norm(layer)
     else:
         layer.weight = torch.nn.Parameter(layer.weight.to(torch.float8_e4m3fn), False)
     with pytest.raises(SpecError, match=r"down_proj of .*, which is quantised or changed"):
         find_blocks(model)
+
+
+def layer_of(d_in, d_out):
+    return torch.nn.Linear(d_in, d_out, bias=False)
+
+
+def test_quantised_experts_are_refused():
+    model = tiny_model("mixtral")
+    experts = model.model.layers[1].mlp.experts
+    weight = experts.down_proj.detach().to(torch.float8_e4m3fn)
+    experts.down_proj = torch.nn.Parameter(weight, requires_grad=False)
+    with pytest.raises(SpecError, match=r"experts\.down_proj of .*, which is quantised or changed"):
+        find_blocks(model)
+
+
+def test_a_linear_layer_of_a_familys_own_class_is_read():
+    from transformers.models.falcon.modeling_falcon import FalconLinear
+
+    mlp = torch.nn.Module()
+    mlp.dense_h_to_4h, mlp.dense_4h_to_h = FalconLinear(4, 9), FalconLinear(9, 4)
+    mlp.act = torch.nn.GELU()
+    block = find_blocks(mlp)[0]
+    np.testing.assert_array_equal(block.w_in, mlp.dense_h_to_4h.weight.detach().numpy())
 
 
 def test_gate_and_up_in_one_layer_are_told_apart():

@@ -29,6 +29,15 @@ HALF = pytest.param(
 MIXTURES = ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tiny products gain nothing by two threads, which wait for each other on a busy machine."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 def distance(found, wanted) -> float:
     """Return |found - wanted| / |wanted|; both must be of one shape, finite, and not all zero."""
     assert found.shape == wanted.shape

@@ -42,6 +42,15 @@ PUBLISHED = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Tiny products gain nothing by two threads, which wait for each other on a busy machine."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_built_in_configuration_has_the_published_number_of_parameters(name):
     assert transformer.anatomy(name).n_params == PUBLISHED[name]

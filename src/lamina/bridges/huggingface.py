@@ -249,7 +249,7 @@ def find_blocks(model: Any, where: str = "find_blocks") -> list[Block]:
     modules = dict(model.named_modules())
     found: list[Block] = []
     for path, module in modules.items():
-        block = _experts(path, module, modules) or _dense(path, module, where)
+        block = _experts(path, module, modules, where) or _dense(path, module, where)
         if block is not None:
             found.append(block)
     if not found:
@@ -346,14 +346,22 @@ def _fits(widths: list[tuple[int, int] | None], fused: bool = False) -> bool:
 
 def _check_layer(path: str, layer: Any, where: str) -> None:
     """Refuse a layer that is not a plain linear one with weights in floating point."""
-    weight: Any = getattr(layer, "weight", None)
-    floating = hasattr(weight, "is_floating_point") and weight.is_floating_point()
     if hasattr(layer, "lora_A") or hasattr(layer, "base_layer"):
         raise SpecError(
             f"{where}: expected plain linear layers, got {path} wrapped by an adapter such as "
             "LoRA. Merge it first, for example with model.merge_and_unload()."
         )
-    if type(layer).__name__ in ("Linear", "Conv1D") and floating and weight.element_size() > 1:
+    # A family may have a class of its own (Falcon); what it computes is not told by its name
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(layer).__mro__}
+    linear = ("torch", "Linear") in kinds or type(layer).__name__ == "Conv1D"
+    _check_weight(path, layer, "weight" if linear else "", where)
+
+
+def _check_weight(path: str, layer: Any, name: str, where: str) -> None:
+    """Refuse a parameter that is not plain numbers of at least 16 bits, or none of its own."""
+    weight: Any = getattr(layer, "_parameters", {}).get(name)
+    plain = weight is not None and type(weight).__name__ in ("Parameter", "Tensor")
+    if plain and weight.is_floating_point() and weight.element_size() > 1:
         return
     raise SpecError(
         f"{where}: expected plain linear layers in floating point, got {path} of "
@@ -388,7 +396,7 @@ def _place(path: str) -> tuple[str, int]:
 # ----------------------------------------------------------------------------------------- experts
 
 
-def _experts(path: str, module: Any, modules: dict[str, Any]) -> Block | None:
+def _experts(path: str, module: Any, modules: dict[str, Any], where: str) -> Block | None:
     """Return the block of experts whose weights lie fused in a module, or None."""
     own = module._parameters
     first_name = next((name for name in ("gate_up_proj", "up_proj") if _cube(own.get(name))), None)
@@ -401,6 +409,7 @@ def _experts(path: str, module: Any, modules: dict[str, Any]) -> Block | None:
     last = "down" if len(parts) == 2 else "out"
     for name, roles in ((first_name, parts), ("down_proj", (last,))):
         full = f"{path}.{name}" if path else name
+        _check_weight(full, module, name, where)
         for half, part in enumerate(roles):
             which = half if len(roles) == 2 else None
             weights[f"w_{part}"] = Matrix(full, module, name, transposed, which)
@@ -431,7 +440,7 @@ def _own_gate(module: Any) -> bool:
 
 def experts_block(module: Any) -> Block | None:
     """Return the block of a module of experts that stands alone, or None if it is none."""
-    return _experts("", module, {"": module})
+    return _experts("", module, {"": module}, "lamina experts")
 
 
 def _cube(parameter: Any) -> bool:

@@ -64,7 +64,7 @@ def assign_roles(model: Any, blocks: Iterable[Block]) -> dict[str, str]:
         elif path in told:
             roles[path] = told[path]
         elif inherited == "other":
-            roles[path] = _own_role(name, module)
+            roles[path] = _own_role(path, name, module)
         else:
             roles[path] = inherited
     return roles
@@ -101,14 +101,15 @@ def _is_norm(module: Any) -> bool:
     return "Norm" in type(module).__name__
 
 
-def _own_role(name: str, module: Any) -> str:
+def _own_role(path: str, name: str, module: Any) -> str:
     kind = type(module).__name__
     if name in _HEADS:
         return "head"
-    if "Attention" in kind or name in ("attn", "self_attn", "attention"):
+    if "Attention" in kind or name.endswith(("attn", "attention")):
         return "attention"
-    # Whisper's convolutions turn sound into the first layer's rows
-    if "Embedding" in kind or name == "embeddings" or kind.startswith("Conv"):
+    # Whisper's convolutions, before its layers, turn sound into the first one's rows
+    stem = kind.startswith("Conv") and not any(part.isdigit() for part in path.split("."))
+    if "Embedding" in kind or name == "embeddings" or stem:
         return "embedding"
     return "other"
 

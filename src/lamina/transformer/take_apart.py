@@ -245,19 +245,20 @@ def anatomy(
         for role, c in costs.items()
         if c.n_params or c.flops or seconds.get(role)
     )
+    n_layers = len({(block.stack, block.layer) for block in blocks})
     dtype = str(next(live.parameters()).dtype).removeprefix("torch.")
     return Anatomy(
         name=name,
         dtype=dtype,
         context=context,
-        n_layers=len({(block.stack, block.layer) for block in blocks}),
+        n_layers=n_layers,
         roles=kept,
         crossover=find_crossover(
             weights_only["channel mixer"] + weights_only["router"],
             weights_only["attention"],
             attention,
         ),
-        notes=tuple(_notes(live, roles, attention)),
+        notes=tuple(_notes(live, roles, attention, n_layers)),
     )
 
 
@@ -333,10 +334,15 @@ def find_crossover(
     return high
 
 
-def _notes(model: Any, roles: dict[str, str], attention: list[AttentionSize]) -> list[str]:
+def _notes(
+    model: Any, roles: dict[str, str], attention: list[AttentionSize], n_layers: int
+) -> list[str]:
     notes = []
-    if not attention:
-        notes.append("attention's products are not counted: its layers' widths are not recognised")
+    if len(attention) < n_layers:
+        notes.append(
+            f"attention's products are counted in {len(attention)} of {n_layers} layers: the "
+            "others' are not recognised"
+        )
     if bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False)):
         notes.append("FLOPs are those of one position of the encoder and one of the decoder")
     stem = [p for p, m in model.named_modules() if type(m).__name__ in ("Conv1d", "Conv2d")]

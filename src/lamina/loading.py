@@ -21,6 +21,7 @@ _LOADERS: Final = {
     "audio_field": "lamina.fields.audio_field:AudioField.from_file_parts",
     "image_field": "lamina.fields.image_field:ImageField.from_file_parts",
     "shape_field": "lamina.fields.shape_field:ShapeField.from_file_parts",
+    "volume_field": "lamina.fields.volume_field:VolumeField.from_file_parts",
 }
 # A forged specification may be of any form, and a loader that trips over it does no harm
 _MISFITS: Final = (

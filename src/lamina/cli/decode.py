@@ -1,4 +1,4 @@
-"""``lamina decode``: a field becomes the picture, sound or mesh that it was made of."""
+"""``lamina decode``: a field becomes the signal that it was made of."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lamina.cli.console import check_output, facts, json_option, print_json
     "--out",
     required=True,
     metavar="FILE",
-    help="A .png, .jpg, .webp, .tif; .wav, .flac; .ply, .obj, .stl, .glb, .off.",
+    help="A .png, .jpg, .webp, .tif; .wav, .flac; .ply, .obj, .stl, .glb, .off; .npy, .nc, .zarr.",
 )
 @json_option
 def command(model: str, out: str, as_json: bool) -> None:
-    """Write a field as the picture, sound or mesh it was made of.
+    """Write a field as the picture, sound, mesh or grid it was made of.
 
     At the size or rate that it had (a mesh by marching cubes of 256 cells a side); lamina render
     takes others.

@@ -1,4 +1,4 @@
-"""``lamina encode``: a picture, a sound or a mesh becomes the weights of a network."""
+"""``lamina encode``: a picture, a sound, a mesh or a grid becomes the weights of a network."""
 
 from __future__ import annotations
 
@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "normals", "winding"]),
     help="Of a mesh: how inside is told from outside; winding where it has holes.",
 )
+@click.option(
+    "--max-error",
+    metavar="E",
+    help="Of a grid: no sample's error is larger; with %, of its range, such as 0.1%.",
+)
+@click.option("--variable", metavar="NAME", help="Of a grid: which array of the file.")
+@click.option("--axes", metavar="LETTERS", help="Of a grid: such as zyx, tyx, tzyx, zyxc.")
 @click.option("--preview", metavar="FILE", help="A picture that shows the field as it learns.")
 @click.option(
     "--plot",
@@ -57,17 +64,21 @@ def command(
     psnr: float | None,
     params_per_value: float | None,
     signs: str | None,
+    max_error: str | None,
+    variable: str | None,
+    axes: str | None,
     preview: str | None,
     plot: str | None,
     seed: int,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Store a picture, a sound or a mesh, FILE, in the weights of a network.
+    """Store a picture, a sound, a mesh or a grid, FILE, in the weights of a network.
 
     The result is a function of coordinates: lamina render shows it at any size or rate, lamina
     decode at its own. Ctrl-C ends training early and keeps the best so far. "-" reads from
-    standard input, and then needs --out.
+    standard input, and then needs --out. A grid is a NumPy, NetCDF or Zarr array; with --max-error
+    what the network leaves is stored as well, and every sample is checked.
     """
     import lamina.fields
     from lamina.cli.field_files import FieldProgress, read_signal, report_dict
@@ -79,7 +90,8 @@ def command(
         out = str(Path(file).with_suffix(".lamina"))
     check_output(out, "encode", [file])
     check_plot(plot, "encode")
-    kind, loaded = read_signal(file, {"signs": signs})
+    asked = {"signs": signs, "max_error": max_error, "variable": variable, "axes": axes}
+    kind, loaded = read_signal(file, asked)
     watchers: list[Any] = []
     if preview is not None:
         watchers.append(kind.preview(preview, loaded))

@@ -27,8 +27,9 @@ def kinds() -> tuple[Kind, ...]:
     from lamina.cli.kind_audio import AudioKind
     from lamina.cli.kind_image import ImageKind
     from lamina.cli.kind_shape import ShapeKind
+    from lamina.cli.kind_volume import VolumeKind
 
-    return ImageKind(), AudioKind(), ShapeKind()
+    return ImageKind(), AudioKind(), ShapeKind(), VolumeKind()
 
 
 def kind_of_file(path: str, suffix: str, verb: str) -> Kind:

@@ -15,14 +15,15 @@ from lamina.cli.console import check_output, facts, json_option, print_json
     "--out",
     required=True,
     metavar="FILE",
-    help="A .png, .jpg, .webp, .tif; .wav, .flac; .ply, .obj, .stl, .glb, .off.",
+    help="A .png, .jpg, .webp, .tif; .wav, .flac; .ply, .obj, .stl, .glb, .off; .npy, .nc, .zarr.",
 )
-@click.option("--size", metavar="WxH", help="Of a picture, in pixels [default: its own].")
+@click.option("--size", metavar="WxH", help="In pixels; of a grid DxHxW [default: its own].")
 @click.option("--rate", type=click.FloatRange(1), help="Of a sound, in Hz [default: its own].")
 @click.option(
     "--window",
     metavar="A,B,…",
-    help="Of a picture: left,top,right,bottom, each in [-1, 1]. Of a sound: begin,end in seconds.",
+    help="Of a picture: left,top,right,bottom, each in [-1, 1]; of a grid x,y,z,x,y,z. "
+    "Of a sound: begin,end in seconds.",
 )
 @click.option(
     "--resolution", type=click.IntRange(8), help="Of a mesh: cells along a side [default: 256]."
@@ -30,7 +31,7 @@ from lamina.cli.console import check_output, facts, json_option, print_json
 @click.option(
     "--view", metavar="A,E", help="Of a solid's picture: azimuth,elevation in degrees [30,20]."
 )
-@click.option("--slice", metavar="z=PLACE", help="Of a solid: a plane, coordinate in [-1, 1].")
+@click.option("--slice", metavar="z=PLACE", help="Of a solid or grid: a plane, in [-1, 1].")
 @json_option
 def command(
     model: str,

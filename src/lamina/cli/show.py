@@ -82,6 +82,7 @@ def _show_field(role: str, path: str) -> None:
             ("layers", " -> ".join(map(str, network.spec.layer_dims))),
             ("trained", f"{report.n_steps:,} steps, {report.seconds:.1f} s, {report.stopped}"),
             ("PSNR", f"{report.psnr:.2f} dB"),
+            *([("max error", f"{bound:.6g}")] if (bound := getattr(field, "max_error", 0)) else ()),
         ]
     )
 

@@ -15,6 +15,7 @@ _HOME: dict[str, str] = {
     "ShapeField": "lamina.fields.shape_field",
     "ShapeErrors": "lamina.fields.shape_field",
     "Mesh": "lamina.fields.mesh",
+    "VolumeField": "lamina.fields.volume_field",
     "FitProgress": "lamina.fields.fit",
     "FieldReport": "lamina.fields.fit",
     "read_image": "lamina.fields.image_file",
@@ -23,6 +24,8 @@ _HOME: dict[str, str] = {
     "write_audio": "lamina.fields.audio_file",
     "read_mesh": "lamina.fields.mesh_file",
     "write_mesh": "lamina.fields.mesh_file",
+    "read_volume": "lamina.fields.volume_file",
+    "write_volume": "lamina.fields.volume_file",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

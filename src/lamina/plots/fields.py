@@ -47,7 +47,7 @@ def plot_image_field(signal: Floats, field: Floats, *, psnr: float, title: str) 
     bar = figure.colorbar(shown, ax=grid[1, 0], shrink=0.8)
     bar.set_label("of the range")
     bar.outline.set_visible(False)
-    _spectra(
+    draw_spectra(
         grid[1, 1],
         [radial_spectrum(a) for a in (signal, field, signal - field)],
         "cycles a pixel",
@@ -98,7 +98,7 @@ def plot_audio_field(
     grid[1, 0].set_title("Error")
     grid[1, 0].set_xlabel("seconds")
     parts = (whole[0], whole[1], whole[0] - whole[1])
-    _spectra(grid[1, 1], [line_spectrum(a, rate) for a in parts], "Hz")
+    draw_spectra(grid[1, 1], [line_spectrum(a, rate) for a in parts], "Hz")
     figure.suptitle(plain(f"{title}, {snr:.2f} dB SNR", 90), x=0.01, ha="left", fontweight="bold")
     return figure
 
@@ -142,7 +142,7 @@ def line_spectrum(samples: Floats, rate: float) -> tuple[Floats, Floats]:
     return np.asarray(np.arange(1, len(power) + 1) * (rate / size), np.float64), power
 
 
-def _spectra(axes: Axes, spectra: list[tuple[Floats, Floats]], unit: str) -> None:
+def draw_spectra(axes: Axes, spectra: list[tuple[Floats, Floats]], unit: str) -> None:
     """Draw the spectra of signal, field and error."""
     looks: list[tuple[str, dict[str, Any]]] = [
         ("signal", {"color": GREY, "linewidth": 3.0}),

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from lamina.cli.main import cli
-from lamina.fields import read_volume
+from lamina.fields import read_volume, write_volume
 
 
 def run(*args: object) -> Result:
@@ -86,6 +86,18 @@ def test_a_network_alone_with_a_preview_and_a_variable(folder: Path, tmp_path: P
     assert "5 x 40 x 30 x 36, float32" in told.stdout
     assert (tmp_path / "p.png").is_file()
     succeed("render", tmp_path / "b.lamina", "--slice", "t=0,z=0", "--out", tmp_path / "s.png")
+
+
+def test_a_stack_of_pictures_with_a_bound_is_a_grid(folder: Path, tmp_path: Path) -> None:
+    volume = np.load(folder / "v.npy")
+    write_volume(tmp_path / "v.tif", volume)
+    preview = ("--preview", tmp_path / "p.png")
+    told = succeed("encode", tmp_path / "v.tif", "--max-error", "1%", *preview)
+    assert "40 x 30 x 36, float32" in told.stdout
+    with Image.open(tmp_path / "p.png") as picture:
+        shown = np.asarray(picture)
+    wanted = (volume[19:21].mean(axis=0) - volume.min()) / np.ptp(volume) * 255
+    assert np.abs(shown - wanted).max() < 8
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,17 @@ def test_a_memory_mapped_file_is_read_where_it_lies(tmp_path: Path) -> None:
     assert np.abs(field.render() - mapped).max() <= 0.01
 
 
+def test_progress_tells_the_psnr_of_what_is_coded() -> None:
+    volume = waves((40, 70, 70, 2)).astype(np.float32)
+    told: list[Any] = []
+    field = VolumeField(rng=0).fit(volume, max_error=0.01, progress=told.append)
+    assert [report.share for report in told] == sorted(report.share for report in told)
+    assert told[-1].share == 1.0
+    assert told[-1].psnr == field.report.psnr
+    assert told[-2].psnr == pytest.approx(field.report.psnr, abs=0.1)
+    assert told[-1].field([[0.1, 0.2, 0.3]]).shape == (1, 2)
+
+
 def test_the_contact_sheet_has_three_cuts_and_spectra() -> None:
     volume = waves((9, 40, 12, 3)).astype(np.float32)
     volume[2:4, 5:9] = np.nan

@@ -32,14 +32,18 @@ def kinds() -> tuple[Kind, ...]:
     return ImageKind(), AudioKind(), ShapeKind(), VolumeKind()
 
 
-def kind_of_file(path: str, suffix: str, verb: str) -> Kind:
-    """Return the kind whose files end so."""
+def kind_of_file(path: str, suffix: str, verb: str, asked: Mapping[str, Any]) -> Kind:
+    """Return the kind whose files end so; of several, such as of .tif, the one of the options."""
     from lamina.core.errors import DataError
 
     every = kinds()
-    for kind in every:
-        if suffix in kind.reads:
+    ending = [kind for kind in every if suffix in kind.reads]
+    given = {name for name, value in asked.items() if value is not None}
+    for kind in ending:
+        if given <= set(kind.encodes):
             return kind
+    if ending:
+        return ending[0]
     if suffix == ".lamina":
         raise DataError(
             f"{verb}: expected a picture, a sound or another signal, got {path!r}, a model file. "
@@ -64,7 +68,7 @@ def read_signal(path: str, asked: Mapping[str, Any]) -> tuple[Kind, Loaded]:
     if path == "-":
         source = sys.stdin.buffer.read()
         suffix = _suffix_of(source)
-    kind = kind_of_file(path, suffix, "encode")
+    kind = kind_of_file(path, suffix, "encode", asked)
     check_asked(kind.encodes, asked, kind.noun, "encode")
     return kind, kind.read(source, suffix, asked)
 

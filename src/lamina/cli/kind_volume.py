@@ -16,7 +16,7 @@ class VolumeKind:
     """Volumes, and grids that change with time."""
 
     name, noun, field = "volume", "a grid", "VolumeField"
-    reads: tuple[str, ...] = (".npy", ".npz", ".nc", ".nc4", ".cdf", ".zarr")
+    reads: tuple[str, ...] = (".npy", ".npz", ".nc", ".nc4", ".cdf", ".zarr", ".tif", ".tiff")
     encodes: tuple[str, ...] = ("max_error", "variable", "axes")
     renders: tuple[str, ...] = ("size", "window", "slice")
 
@@ -49,7 +49,14 @@ class VolumeKind:
             cut = Painter(form, now.field).lattice(places)
             return _pixels(cut.reshape(cut.shape[-3:]), form, "encode, --preview")
 
-        return PicturePreview(path, paint)
+        preview = PicturePreview(path, paint)
+
+        def watch(now: Any) -> None:
+            # Where nothing is trained there is nothing to see before the end
+            if now.step > 0 or now.share == 1.0:
+                preview(now)
+
+        return watch
 
     def check_out(self, path: str, verb: str) -> None:
         """The name of an array, or in render of a picture."""

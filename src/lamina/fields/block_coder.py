@@ -3,7 +3,8 @@
 A number becomes a token and, if it is large, bits beside it. Tokens of a context share a table of
 frequencies (of 4096); contexts that are alike share one. A block's tokens go to `n_lanes` states
 in turn, all of which read one sequence of 16-bit words, so that NumPy decodes the lanes of all
-blocks at once and any block can be decoded alone.
+blocks at once and any block can be decoded alone. (`entropy` codes one list by one table:
+here contexts depend on what was decoded before, so numbers are asked for passage by passage.)
 
 References
 ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,8 +12,16 @@ import numpy.typing as npt
 
 from lamina.core.errors import DataError
 from lamina.fields import block_coder
-from lamina.fields.block_coder import EXTRA_BITS, N_TOKENS, Bytes, Tables, pack_bits, tokens
-from lamina.fields.lattice import Ints, Passage, refine
+from lamina.fields.block_coder import (
+    EXTRA_BITS,
+    MOST_EXPONENT,
+    N_TOKENS,
+    Bytes,
+    Tables,
+    pack_bits,
+    tokens,
+)
+from lamina.fields.lattice import UNITS, Ints, Passage, refine
 from lamina.fields.packing import Flags, pack_flags
 from lamina.fields.residual import (
     LARGEST,
@@ -28,6 +37,7 @@ from lamina.fields.residual import (
 Array = npt.NDArray[Any]
 
 TRIAL_BLOCKS: Final = 24
+CODING_SHARE: Final = 0.8  # of the work; the rest is checking
 ZERO: Final = block_coder.DIRECT - 1  # the token of 0
 
 
@@ -59,6 +69,8 @@ class _Coding:
     smooth: bool
     roots: list[int] = field(default_factory=list)
     bases: list[Ints] = field(default_factory=list)
+    square: float = 0.0
+    n_coded: int = 0
 
     def base(self, channel: int) -> _Coded:
         """Code a channel's base, and keep what a decoder will have."""
@@ -117,7 +129,10 @@ class _Coding:
         def answer(passage: Passage, predicted: Ints, context: Ints) -> Ints:
             flags, wanted = passage.gather(cared), passage.gather(values)
             off = np.where(flags, wanted - predicted, 0.0)
-            found = np.rint(off / passage.step).astype(np.int64)
+            wide = np.rint(off / passage.step)
+            if np.abs(wide).max() >= 2.0**MOST_EXPONENT:
+                raise _too_fine(self.unit)
+            found = wide.astype(np.int64)
             context = np.where(flags, self.layout.context(passage, context, is_base=is_base), -1)
             which, extra = tokens(found)
             spare = ((0, 0), (0, -which.shape[1] % lanes))
@@ -127,6 +142,10 @@ class _Coding:
             return found
 
         refine(known, dims, steps, answer, smooth=self.smooth)
+        part = known[(slice(None), *(slice(0, n) for n in dims))]
+        off = np.where(cared, values - part, 0.0)
+        self.square += float(np.vdot(off, off))
+        self.n_coded += int(np.count_nonzero(cared))
         extra, bits = (np.concatenate([e[i] for e in extras], axis=1) for i in (0, 1))
         return _Coded(
             np.concatenate(token, axis=1),
@@ -138,7 +157,13 @@ class _Coding:
         )
 
 
-def encode(layout: Layout, source: Source, unit: float, largest: float) -> Residual:
+def encode(
+    layout: Layout,
+    source: Source,
+    unit: float,
+    largest: float,
+    tell: Callable[[float, float], None] | None = None,
+) -> Residual:
     """Return a grid as bytes, each sample within half `UNITS` of units.
 
     Parameters
@@ -150,6 +175,8 @@ def encode(layout: Layout, source: Source, unit: float, largest: float) -> Resid
     unit : float
     largest : float
         No value's magnitude is larger.
+    tell : callable, optional
+        Told now and then which share is done, and the mean squared error so far in units.
 
     Raises
     ------
@@ -157,16 +184,18 @@ def encode(layout: Layout, source: Source, unit: float, largest: float) -> Resid
         The unit is too small for such values.
     """
     if largest > LARGEST * unit:
-        raise DataError(
-            f"VolumeField.fit: expected a bound of at least {largest / LARGEST * 128:.3g} with "
-            "such values, got a finer one. Raise max_error, or store the array as it is."
-        )
+        raise _too_fine(unit)
     blocks = list(range(layout.n_blocks))
     smooth = _is_smooth(layout, source, unit)
     coding = _Coding(layout, source, unit, smooth)
     coded = [coding.base(channel) for channel in range(layout.channels)]
     for channel in range(layout.channels):
-        coded += [coding.blocks(channel, batch) for batch in layout.batches(blocks)]
+        for batch in layout.batches(blocks):
+            coded.append(coding.blocks(channel, batch))
+            if tell is not None:
+                done = channel * layout.n_blocks + batch[-1] + 1
+                share = CODING_SHARE * done / (layout.channels * layout.n_blocks)
+                tell(share, coding.square / max(coding.n_coded, 1))
     counts = np.zeros((layout.n_contexts, N_TOKENS), np.int64)
     for part in coded:
         part.count(counts)
@@ -214,3 +243,10 @@ def _finished(coded: _Coded, tables: Tables) -> list[tuple[npt.NDArray[np.uint16
         else (words[i], coded.extra[i], coded.missing[i])
         for i in range(len(words))
     ]
+
+
+def _too_fine(unit: float) -> DataError:
+    return DataError(
+        f"VolumeField.fit: expected a coarser bound with such values, got one of about "
+        f"{UNITS / 2 * unit:.3g}. Raise max_error, or store the array as it is."
+    )

@@ -7,13 +7,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from lamina.core import modelfile
-from lamina.core.checks import check_number
 from lamina.core.engine import default_n_threads, isa, require_memory
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.network import Network
@@ -31,11 +30,11 @@ from lamina.fields.volume import (
     Flags,
     VolumeForm,
     VolumeSignal,
-    as_window,
     lattice_coordinates,
 )
 from lamina.fields.volume_meta import from_meta, to_meta
-from lamina.fields.volume_render import Painter, as_box, as_shape, between, compare
+from lamina.fields.volume_reading import GridReading
+from lamina.fields.volume_render import Painter, as_box, compare
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,10 +42,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Volume = npt.ArrayLike | str | os.PathLike[str]
 
-MOST_RENDERED: Final = 1 << 33  # values
 
-
-class VolumeField(Field):
+class VolumeField(GridReading, Field):
     """A grid of three axes, or of four, as a network from places to values.
 
     ``F(x, y, z) = (channels,)``, or ``F(x, y, z, t)``: x runs along the array's last axis of the
@@ -121,8 +118,8 @@ class VolumeField(Field):
         max_relative_error : float > 0, optional
             The same as a share of the range, largest value minus smallest: pass one of the two.
         max_seconds, max_steps, target_psnr, repeat, progress
-            As for `ImageField.fit`. Nothing is trained, and they are not used, where there is a
-            bound and neither n_params nor params_per_value.
+            As for `ImageField.fit`. Nothing is trained where there is a bound and neither n_params
+            nor params_per_value: then only `progress` is used, and cannot stop the fit.
         n_params, params_per_value
             As for `ImageField.fit`. With a bound, neither: the network is a constant, as files of
             everything tried were smallest so (docs/fields.md).
@@ -176,7 +173,7 @@ class VolumeField(Field):
             fitted._describe(checked)
             fitted._report = self._untrained(fitted._network, checked)
         if bound is not None:
-            fitted._store(checked, bound, began)
+            fitted._store(checked, bound, began, progress)
         self.__dict__.update(fitted.__dict__)
         return self
 
@@ -196,7 +193,13 @@ class VolumeField(Field):
             np.empty(0),
         )
 
-    def _store(self, signal: VolumeSignal, bound: Bound, began: float) -> None:
+    def _store(
+        self,
+        signal: VolumeSignal,
+        bound: Bound,
+        began: float,
+        progress: Callable[[FitProgress], object] | None,
+    ) -> None:
         """Store what the network leaves, and check every sample."""
         form, network, report = self.form, self.network, self.report
         is_constant = not network.spec.widths and network.spec.encoding is None
@@ -207,12 +210,18 @@ class VolumeField(Field):
             values -= self._learned(box) if shift is None else shift
             return values
 
+        def tell(share: float, mse: float) -> None:
+            if progress is not None:
+                psnr = psnr_of(mse * unit**2, signal.peak)
+                now = time.perf_counter() - began
+                progress(FitProgress(psnr, report.n_steps, now, share, 0.0, self))
+
         # Tokens, contexts, and the words they become; and some batches at work
         require_memory(7 * form.channels * math.prod(form.grid) + 48 * BATCH_SAMPLES)
         slack = 0.0 if is_constant else bound.network_slack(network, signal)
         unit = bound.unit(form, slack)
         largest = 2 * (abs(form.low) + abs(form.high)) + slack
-        self._residual = encode(Layout(form.grid, form.channels), left, unit, largest)
+        self._residual = encode(Layout(form.grid, form.channels), left, unit, largest, tell)
         found, mse = self._compare(signal)
         if not found <= bound.asked:
             raise DataError(
@@ -224,6 +233,7 @@ class VolumeField(Field):
         self._report = replace(
             report, psnr=psnr_of(mse, signal.peak), seconds=time.perf_counter() - began
         )
+        tell(1.0, mse / unit**2)
 
     # --- what it is ------------------------------------------------------------------------------
 
@@ -280,134 +290,7 @@ class VolumeField(Field):
         left = interpolate(self._residual, rows)[1].reshape(slopes.shape)
         return (slopes.astype(np.float64) + left).astype(np.float32)
 
-    # --- reading ---------------------------------------------------------------------------------
-
-    def render(
-        self,
-        shape: tuple[int, ...] | None = None,
-        *,
-        window: tuple[float, ...] | None = None,
-    ) -> Array:
-        """Return the field as an array of any size.
-
-        Parameters
-        ----------
-        shape : tuple of int, optional
-            Samples along each axis of the grid, in the array's order; None: the fitted array's, or
-            as many as it has in the window.
-        window : 2 d numbers, optional
-            What to show, as the corner of smallest coordinates and the opposite one, x first:
-            (-1, -1, -1, 0, 0, 0) is an eighth of a grid of three axes.
-
-        Returns
-        -------
-        values : array (*shape[, channels])
-            Of the fitted array's type and range; missing where the nearest sample is.
-
-        Raises
-        ------
-        SpecError, DataError
-            The shape or the window is not as described.
-        """
-        where, form = "VolumeField.render", self.form
-        if shape is None and window is None:
-            return self.read(...)
-        ends = as_window(window, len(form.grid), where)
-        natural = tuple(
-            max(1, round(n * (b - a) / 2)) for n, (a, b) in zip(form.grid, ends, strict=True)
-        )
-        sizes = as_shape(shape, len(form.grid), natural, where)
-        if np.prod(sizes, dtype=float) * form.channels > MOST_RENDERED:
-            raise SpecError(
-                f"{where}: expected at most {MOST_RENDERED:,} values, got shape {sizes}. "
-                "Render it in parts, with window."
-            )
-        places = [between(n, a, b) for n, (a, b) in zip(sizes, ends, strict=True)]
-        found = self._painter().lattice(places)
-        return found[..., 0] if form.is_flat else found
-
-    def slice(
-        self,
-        axis: str | int | tuple[str | int, ...],
-        at: float | tuple[float, ...],
-        shape: tuple[int, ...] | None = None,
-    ) -> Array:
-        """Return a cut through the field, across one axis or several.
-
-        Parameters
-        ----------
-        axis : str or int, or a tuple of them
-            "z", "t" or another letter of ``form.axes``, or the number of the array's axis.
-        at : float, or a tuple of as many
-            Where, in coordinates: -1 to 1.
-        shape : tuple of int, optional
-            Samples along the other axes, in the array's order; None: the fitted array's.
-
-        Raises
-        ------
-        SpecError, DataError
-            An argument is not as described.
-        """
-        where, form = "VolumeField.slice", self.form
-        cut = dict(
-            zip(
-                (self._axis(each) for each in (axis if isinstance(axis, tuple) else (axis,))),
-                (check_number(p, "at", where, -1.0, 1.0) for p in np.atleast_1d(at).tolist()),
-                strict=False,
-            )
-        )
-        if len(cut) != np.size(at) or not cut or len(cut) >= len(form.grid):
-            raise SpecError(
-                f"{where}: expected a place for each of one to {len(form.grid) - 1} axes, got "
-                f"{axis!r:.40} and {at!r:.40}. Write for example slice('z', 0.2)."
-            )
-        others = [i for i in range(len(form.grid)) if i not in cut]
-        sizes = as_shape(shape, len(others), tuple(form.grid[i] for i in others), where)
-        places = {i: centres(n) for i, n in zip(others, sizes, strict=True)}
-        places |= {i: np.array([place], np.float32) for i, place in cut.items()}
-        found = self._painter().lattice([places[i] for i in range(len(form.grid))])
-        found = found.squeeze(tuple(cut))
-        return found[..., 0] if form.is_flat else found
-
-    def _axis(self, axis: str | int) -> int:
-        """Return the number of an axis."""
-        axes = self.form.axes
-        number = axes.find(axis) if isinstance(axis, str) and len(axis) == 1 else axis
-        if isinstance(number, bool | str) or number not in range(len(axes)):
-            raise SpecError(
-                f"VolumeField.slice: expected axis as one of {', '.join(axes)}, or its number, got "
-                f"{axis!r:.40}. The grid is {' x '.join(map(str, self.form.grid))}."
-            )
-        return int(number)
-
-    def read(self, index: Any) -> Array:
-        """Return part of the array as it was fitted, without decoding the rest.
-
-        Parameters
-        ----------
-        index : int, slice, Ellipsis, or a tuple of them
-            As of the array itself: ``field.read((5, ..., slice(0, 10)))`` is ``field[5, ..., :10]``
-            is ``field.render()[5, ..., :10]``.
-
-        Raises
-        ------
-        DataError
-            The index is none of these, or out of range.
-        """
-        form = self.form
-        box, within = as_box(index, form.shape, "VolumeField.read")
-        d = len(form.grid)
-        if any(part.start == part.stop for part in box):
-            empty = np.empty(tuple(part.stop - part.start for part in box), form.dtype)
-            return np.asarray(empty[within])
-        found = self._painter().box(box[:d])
-        if form.is_flat:
-            return np.asarray(found[..., 0][within])
-        return np.asarray(found[..., box[d]][within])
-
-    def __getitem__(self, index: Any) -> Array:
-        """Return part of the array: see `read`."""
-        return self.read(index)
+    # --- beside a signal -------------------------------------------------------------------------
 
     def psnr(self, signal: Volume, *, variable: str | None = None) -> float:
         """Return the peak signal-to-noise ratio of the field on a grid, in dB.

@@ -69,6 +69,14 @@ def test_whole_numbers_are_exact_below_a_bound_of_one(dtype: str) -> None:
     np.testing.assert_array_equal(field.render(), volume)
 
 
+def test_values_far_from_zero_and_near_each_other() -> None:
+    volume = (2**40 + 20 * waves((12, 12, 12))).astype(np.int64)
+    field = VolumeField(rng=0).fit(volume, max_error=0.5)
+    np.testing.assert_array_equal(field.render(), volume)
+    heights = 1e6 + waves((12, 12, 12))
+    assert np.abs(VolumeField(rng=0).fit(heights, max_error=1e-6).render() - heights).max() <= 1e-6
+
+
 def test_parts_are_what_the_whole_has_there() -> None:
     volume = waves((40, 50, 70)).astype(np.float32)
     field = VolumeField(rng=0).fit(volume, max_error=1e-2)

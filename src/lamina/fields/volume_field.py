@@ -221,6 +221,8 @@ class VolumeField(GridReading, Field):
         slack = 0.0 if is_constant else bound.network_slack(network, signal)
         unit = bound.unit(form, slack)
         largest = 2 * (abs(form.low) + abs(form.high)) + slack
+        if shift is not None:  # values far from 0 and near each other are no obstacle
+            largest = float(max(np.abs(form.low - shift).max(), np.abs(form.high - shift).max()))
         self._residual = encode(Layout(form.grid, form.channels), left, unit, largest, tell)
         found, mse = self._compare(signal)
         if not found <= bound.asked:

@@ -73,7 +73,7 @@ _HOME = {
 }
 
 # Rooms that are used by their own name, as in lamina.theory.separability(x, y)
-_ROOMS = ("fields", "theory", "transformer")
+_ROOMS = ("fields", "memories", "theory", "transformer")
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (all are strings)
 

@@ -1,0 +1,29 @@
+"""Memories: a Transformer's feed-forward layer read as a key-value memory.
+
+Public names are looked up when first used: only what reads a live model imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# The public names and the modules that hold them, in the order of docs/memories.md.
+_HOME: dict[str, str] = {
+    "KeyValueMemory": "lamina.memories.key_value",
+}
+
+__all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lamina.memories' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -11,6 +11,14 @@ from typing import Any
 # The public names and the modules that hold them, in the order of docs/memories.md.
 _HOME: dict[str, str] = {
     "KeyValueMemory": "lamina.memories.key_value",
+    "record": "lamina.memories.recording",
+    "RecordProgress": "lamina.memories.recording",
+    "open": "lamina.memories.bank",
+    "Bank": "lamina.memories.bank",
+    "Trigger": "lamina.memories.bank",
+    "Promoted": "lamina.memories.bank",
+    "Neuron": "lamina.memories.bank",
+    "Agreement": "lamina.memories.bank",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

@@ -1,0 +1,286 @@
+"""Reads a bank of memories: triggers, promoted tokens, statistics, search; no model is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lamina.core.errors import DataError, ModelFileError, ShapeError, SpecError, require_extra
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A token on which a neuron fired: its text, verbatim, between what came before and after."""
+
+    before: str
+    token: str
+    after: str
+    coefficient: float
+    sequence: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A token that a value promotes, and its logit."""
+
+    token: int
+    text: str
+    logit: float
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """A neuron that a search found; `score` is a logit or a cosine, as the search says."""
+
+    layer: int
+    neuron: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often a value's top token follows its key's best trigger, in one layer.
+
+    Attributes
+    ----------
+    layer : int
+    n : int
+        Neurons whose best trigger is followed by a token of its sequence.
+    share : float
+    chance : float
+        The same with each value beside every trigger of the layer, not its own only.
+    """
+
+    layer: int
+    n: int
+    share: float
+    chance: float
+
+
+def connect(path: Path, where: str, *, read_only: bool) -> Any:
+    """Connect to a database; one sentence if it is locked, damaged or cannot be made."""
+    duckdb = require_extra("duckdb", "memories")
+    settings = {"memory_limit": "256MB", "threads": "1"}
+    try:
+        return duckdb.connect(str(path), read_only=read_only, config=settings)
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        if "lock" in reason.lower():
+            raise ModelFileError(
+                f"{where}: expected a bank that is free, got {str(path)!r}, which another process "
+                "is recording. Wait until it is finished."
+            ) from None
+        raise ModelFileError(
+            f"{where}: expected a bank of memories in {str(path)!r}, got: {reason}. Give the path "
+            "of one that memories.record wrote, in a folder that can be used."
+        ) from None
+
+
+def open(path: str | os.PathLike[str], model: Any = None) -> Bank:  # noqa: A001 (memories.open)
+    """Open a finished bank, read-only: several processes may.
+
+    Parameters
+    ----------
+    path : path-like
+    model : transformers model, optional
+        If given, the bank must be of this model.
+
+    Raises
+    ------
+    ModelFileError
+        There is no such bank, it is damaged, or it is still being recorded.
+    DataError
+        It is of another model.
+    """
+    where, target = "memories.open", Path(path)
+    if not target.exists():
+        if target.with_name(target.name + ".recording").exists():
+            raise ModelFileError(
+                f"{where}: expected a finished bank, got {str(target)!r}, which is being recorded, "
+                "or was interrupted. Wait, or call memories.record again to go on."
+            )
+        raise ModelFileError(
+            f"{where}: expected a bank of memories, got no file {str(target)!r}. Make one with "
+            "memories.record."
+        )
+    bank = Bank(connect(target, where, read_only=True), str(target))
+    if model is not None:
+        bank.check_model(model)
+    return bank
+
+
+class Bank:
+    """What `record` found, read from its file. Close it, or use it in a ``with``."""
+
+    def __init__(self, database: Any, path: str) -> None:
+        self.database, self.path = database, path
+        duckdb = require_extra("duckdb", "memories")
+        try:
+            self.facts: dict[str, Any] = json.loads(self._rows("SELECT json FROM facts")[0][0])
+            sizes = self._rows("SELECT layer, count(*) FROM neurons GROUP BY layer ORDER BY layer")
+        except (duckdb.Error, IndexError, TypeError, ValueError):
+            database.close()
+            raise ModelFileError(
+                f"memories.open: expected a bank of memories, got another file {path!r}. Give one "
+                "that memories.record wrote."
+            ) from None
+        self.d_ff = [int(n) for _, n in sizes]
+        self._unit: list[npt.NDArray[np.float32]] | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()
+
+    def __enter__(self) -> Bank:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def check_model(self, model: Any) -> None:
+        """Refuse a model that this bank was not recorded from, showing both fingerprints."""
+        from lamina.memories.live_model import LiveModel
+
+        found = LiveModel.find(model, "Bank.check_model").fingerprint()
+        if found != self.facts["model"]:
+            raise DataError(
+                f"Bank.check_model: expected the model with fingerprint {self.facts['model']}, of "
+                f"which {self.path!r} was recorded, got {found}. Record a bank of this model."
+            )
+
+    def triggers(self, layer: int, neuron: int, k: int | None = None) -> list[Trigger]:
+        """Return the tokens on which a neuron fired most, strongest first, by default all."""
+        self._check(layer, neuron, "triggers")
+        rows = self._rows(
+            "SELECT t.coefficient, t.sequence, t.token, s.text, s.starts[t.token + 1], "
+            "s.ends[t.token + 1] FROM (SELECT * FROM triggers WHERE layer = ? AND neuron = ?) t "
+            "JOIN sequences s USING (sequence) ORDER BY t.rank LIMIT ?",
+            [layer, neuron, self.facts["top_k"] if k is None else k],
+        )
+        return [
+            Trigger(text[:start], text[start:end], text[end:], coefficient, sequence, position)
+            for coefficient, sequence, position, text, start, end in rows
+        ]
+
+    def promotes(self, layer: int, neuron: int, k: int = 10) -> list[Promoted]:
+        """Return the tokens that a value promotes: the largest of ``lm_head(norm(value))``.
+
+        The final norm, where the model has one, treats the value as if it were the whole residual
+        stream; no coefficient is applied. At most 20 were kept.
+        """
+        self._check(layer, neuron, "promotes")
+        rows = self._rows(
+            "SELECT token, text, logit FROM promoted JOIN vocabulary USING (token) "
+            "WHERE layer = ? AND neuron = ? ORDER BY rank LIMIT ?",
+            [layer, neuron, k],
+        )
+        return [Promoted(*row) for row in rows]
+
+    def statistics(self, layer: int, neuron: int) -> dict[str, Any]:
+        """Return rate of activity, mean coefficient, and quantiles by their level.
+
+        Quantiles are of a uniform sample of 256 tokens: exact up to as many.
+        """
+        from lamina.memories.running import QUANTILES
+
+        self._check(layer, neuron, "statistics")
+        rate, mean, quantiles = self._rows(
+            "SELECT rate, mean, quantiles FROM neurons WHERE layer = ? AND neuron = ?",
+            [layer, neuron],
+        )[0]
+        return {
+            "rate": rate,
+            "mean": mean,
+            "quantiles": dict(zip(QUANTILES, quantiles, strict=True)),
+        }
+
+    def active_share(self) -> list[float]:
+        """Return for each layer the mean share of its memories that are active on a token."""
+        return [
+            x for (x,) in self._rows("SELECT avg(rate) FROM neurons GROUP BY layer ORDER BY layer")
+        ]
+
+    def agreement(self) -> list[Agreement]:
+        """Return for each layer how often a value's top token follows its key's best trigger.
+
+        References
+        ----------
+        Geva et al. 2021, arXiv:2012.14913, figure 4.
+        """
+        rows = self._rows(
+            "WITH pairs AS (SELECT t.layer, p.token AS top, s.ids[t.token + 2] AS next "
+            "FROM triggers t JOIN promoted p USING (layer, neuron) "
+            "JOIN sequences s USING (sequence) "
+            "WHERE t.rank = 0 AND p.rank = 0 AND t.token + 2 <= len(s.ids)), "
+            "tops AS (SELECT layer, top, count(*) AS n FROM pairs GROUP BY ALL), "
+            "nexts AS (SELECT layer, next AS top, count(*) AS m FROM pairs GROUP BY ALL), "
+            "luck AS (SELECT layer, sum(n * m) AS hits FROM tops JOIN nexts USING (layer, top) "
+            "GROUP BY layer) "
+            "SELECT layer, count(*), avg((top = next)::INT), "
+            "coalesce(any_value(hits), 0) / (count(*) * count(*)) "
+            "FROM pairs LEFT JOIN luck USING (layer) GROUP BY layer ORDER BY layer"
+        )
+        return [Agreement(layer, n, share, float(chance)) for layer, n, share, chance in rows]
+
+    def neurons_promoting(self, text: str, k: int = 20) -> list[Neuron]:
+        """Return the neurons that promote a token of this text, whatever the spaces, by logit."""
+        rows = self._rows(
+            "SELECT layer, neuron, max(logit) AS score FROM promoted WHERE token IN "
+            "(SELECT token FROM vocabulary WHERE trim(text) = ?) "
+            "GROUP BY layer, neuron ORDER BY score DESC, layer, neuron LIMIT ?",
+            [text.strip(), k],
+        )
+        return [Neuron(*row) for row in rows]
+
+    def neurons_along(self, direction: npt.ArrayLike, k: int = 20) -> list[Neuron]:
+        """Return the neurons whose values have the largest cosine with a vector of d_model.
+
+        The first call reads every value, 4 d_model bytes each, and keeps them.
+        """
+        vector = np.asarray(direction, dtype=np.float32)
+        found = []
+        for layer, unit in enumerate(self._directions()):
+            if vector.shape != unit.shape[1:]:
+                raise ShapeError(
+                    f"Bank.neurons_along: expected a vector of {unit.shape[1]} numbers, got shape "
+                    f"{vector.shape}. Pass one of the model's width."
+                )
+            cosine = unit @ (vector / max(float(np.linalg.norm(vector)), 1e-30))
+            best = np.argsort(-cosine, kind="stable")[:k]
+            found += [Neuron(layer, int(i), float(cosine[i])) for i in best]
+        return sorted(found, key=lambda neuron: -neuron.score)[:k]
+
+    def neurons_alike(self, layer: int, neuron: int, k: int = 20) -> list[Neuron]:
+        """Return the other neurons whose values have the largest cosine with this one's."""
+        self._check(layer, neuron, "neurons_alike")
+        found = self.neurons_along(self._directions()[layer][neuron], k + 1)
+        return [other for other in found if (other.layer, other.neuron) != (layer, neuron)][:k]
+
+    def _directions(self) -> list[npt.NDArray[np.float32]]:
+        """Return each layer's values, divided by their lengths; kept once read."""
+        if self._unit is None:
+            blobs = self._rows("SELECT layer, value FROM directions ORDER BY layer")
+            self._unit = [
+                np.frombuffer(blob, np.float16).reshape(self.d_ff[layer], -1).astype(np.float32)
+                for layer, blob in blobs
+            ]
+        return self._unit
+
+    def _check(self, layer: int, neuron: int, name: str) -> None:
+        if not (0 <= layer < len(self.d_ff) and 0 <= neuron < self.d_ff[layer]):
+            width = self.d_ff[layer] if 0 <= layer < len(self.d_ff) else max(self.d_ff)
+            raise SpecError(
+                f"Bank.{name}: expected a layer below {len(self.d_ff)} and a neuron below "
+                f"{width}, got layer {layer}, neuron {neuron}. Count from 0."
+            )
+
+    def _rows(self, query: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self.database.execute(query, values or []).fetchall()
+        return rows

@@ -11,6 +11,9 @@ from typing import Any
 # The public names and the modules that hold them, in the order of docs/memories.md.
 _HOME: dict[str, str] = {
     "KeyValueMemory": "lamina.memories.key_value",
+    "Capacity": "lamina.memories.capacity",
+    "measure_capacity": "lamina.memories.capacity",
+    "measure_recall": "lamina.memories.capacity",
     "record": "lamina.memories.recording",
     "RecordProgress": "lamina.memories.recording",
     "open": "lamina.memories.bank",

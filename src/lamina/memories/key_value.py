@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.functions import ACTIVATIONS
 from lamina.core.network import Network
+from lamina.core.optim import AdamW
+from lamina.core.schedules import cosine
+from lamina.core.trainer import train
 
 Float64 = NDArray[np.float64]
 
 UNIT_TOLERANCE: Final = 1e-5  # of a key's length: float32 vectors that were divided by theirs
 SAME_KEY: Final = 1e-9  # 1 - cosine below which two keys cannot be told apart
+BATCH: Final = 100  # pairs a step of training
 ROWS: Final = 1024  # of a block of products of keys with keys: 1024 n float64 at a time
 
 
@@ -151,6 +155,55 @@ class KeyValueMemory:
                 "Keep one pair for each key."
             )
         return cls(found / gap[:, None], values, thresholds=-(1.0 + cosine) / (2.0 * gap))
+
+    @classmethod
+    def fit(
+        cls,
+        keys: npt.ArrayLike,
+        values: npt.ArrayLike,
+        n_memories: int,
+        *,
+        max_epochs: int = 1000,
+        rng: int | np.random.Generator = 0,
+        n_threads: int | None = None,
+    ) -> KeyValueMemory:
+        """Train a ReLU layer of n_memories neurons on pairs; fewer than the pairs must share.
+
+        The output bias becomes one more memory, which always fires with coefficient 1.
+
+        Parameters
+        ----------
+        keys : (n, d_key) array
+            Of any length.
+        values : (n, d_value) array
+        n_memories : int
+        max_epochs : int
+            Of `lamina.train` with AdamW, its rate falling along a cosine from 0.005.
+        rng, n_threads
+            As for `lamina.train`.
+        """
+        x, y = _as_rows(keys, "KeyValueMemory.fit", "keys"), cls(keys, values).values
+        rng = np.random.default_rng(rng)
+        seed = int(rng.integers(2**31))
+        network = Network(x.shape[1], (n_memories,), y.shape[1], activation="relu", rng=seed)
+        optimizer = AdamW(cosine(0.005), weight_decay=0.0)
+        train(
+            network,
+            x,
+            y,
+            optimizer=optimizer,
+            batch_size=BATCH,
+            max_epochs=max_epochs,
+            rng=rng,
+            n_threads=n_threads,
+        )
+        w_in, w_out = (np.asarray(w, dtype=np.float64) for w in network.weights)
+        b_in, b_out = (np.asarray(b, dtype=np.float64) for b in network.biases)
+        return cls(
+            np.vstack([w_in, np.zeros((1, x.shape[1]))]),
+            np.vstack([w_out.T, b_out]),
+            thresholds=np.append(b_in, 1.0),
+        )
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -20,6 +20,7 @@ _LOADERS: Final = {
     "tabular_regressor": "lamina.tabular.tabular_regressor:regressor_from_parts",
     "audio_field": "lamina.fields.audio_field:AudioField.from_file_parts",
     "image_field": "lamina.fields.image_field:ImageField.from_file_parts",
+    "radiance_field": "lamina.fields.radiance_field:RadianceField.from_file_parts",
     "shape_field": "lamina.fields.shape_field:ShapeField.from_file_parts",
     "volume_field": "lamina.fields.volume_field:VolumeField.from_file_parts",
 }

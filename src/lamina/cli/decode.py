@@ -19,8 +19,8 @@ from lamina.cli.console import check_output, facts, json_option, print_json
 def command(model: str, out: str, as_json: bool) -> None:
     """Write a field as the picture, sound, mesh or grid it was made of.
 
-    At the size or rate that it had (a mesh by marching cubes of 256 cells a side); lamina render
-    takes others.
+    At the size or rate that it had (a mesh by marching cubes of 256 cells a side, a scene as its
+    first camera sees it); lamina render takes others.
     """
     from lamina.cli.field_files import kind_of_field, open_field
 

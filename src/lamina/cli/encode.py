@@ -1,4 +1,4 @@
-"""``lamina encode``: a picture, a sound, a mesh or a grid becomes the weights of a network."""
+"""``lamina encode``: a picture, a sound, a mesh, a grid or a scene becomes a network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="FILE", help="Where to write [default: FILE's name with .lamina].")
 @click.option(
     "--preset",
-    type=click.Choice(["hash", "fourier", "siren", "relu"]),
+    type=click.Choice(["hash", "fourier", "siren", "relu", "classic"]),
     default="hash",
     show_default=True,
-    help="The network: hash learns fastest; see docs/fields.md.",
+    help="The network: hash learns fastest; classic is for scenes. See docs/fields.md.",
 )
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), help="Time limit [default: 30]."
@@ -73,12 +73,13 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Store a picture, a sound, a mesh or a grid, FILE, in the weights of a network.
+    """Store a picture, a sound, a mesh, a grid or a scene in a network's weights.
 
     The result is a function of coordinates: lamina render shows it at any size or rate, lamina
     decode at its own. Ctrl-C ends training early and keeps the best so far. "-" reads from
     standard input, and then needs --out. A grid is a NumPy, NetCDF or Zarr array; with --max-error
-    what the network leaves is stored as well, and every sample is checked.
+    what the network leaves is stored as well, and every sample is checked. A scene is
+    the transforms.json of posed pictures.
     """
     import lamina.fields
     from lamina.cli.field_files import FieldProgress, read_signal, report_dict

@@ -26,10 +26,11 @@ def kinds() -> tuple[Kind, ...]:
     """Return all kinds; the first is what a content without a known beginning is taken for."""
     from lamina.cli.kind_audio import AudioKind
     from lamina.cli.kind_image import ImageKind
+    from lamina.cli.kind_scene import SceneKind
     from lamina.cli.kind_shape import ShapeKind
     from lamina.cli.kind_volume import VolumeKind
 
-    return ImageKind(), AudioKind(), ShapeKind(), VolumeKind()
+    return ImageKind(), AudioKind(), ShapeKind(), VolumeKind(), SceneKind()
 
 
 def kind_of_file(path: str, suffix: str, verb: str, asked: Mapping[str, Any]) -> Kind:

@@ -32,6 +32,13 @@ from lamina.cli.console import check_output, facts, json_option, print_json
     "--view", metavar="A,E", help="Of a solid's picture: azimuth,elevation in degrees [30,20]."
 )
 @click.option("--slice", metavar="z=PLACE", help="Of a solid or grid: a plane, in [-1, 1].")
+@click.option(
+    "--frame", type=click.IntRange(0), help="Of a scene: which of its cameras [default: 0]."
+)
+@click.option(
+    "--orbit", type=click.IntRange(1), help="Of a scene: so many pictures around it, as a .gif."
+)
+@click.option("--depth", is_flag=True, default=None, help="Of a scene: depths, near is light.")
 @json_option
 def command(
     model: str,
@@ -42,6 +49,9 @@ def command(
     resolution: int | None,
     view: str | None,
     slice: str | None,
+    frame: int | None,
+    orbit: int | None,
+    depth: bool | None,
     as_json: bool,
 ) -> None:
     """Write a field at any size, window, rate or resolution.
@@ -62,6 +72,9 @@ def command(
         "resolution": resolution,
         "view": view,
         "slice": slice,
+        "frame": frame,
+        "orbit": orbit,
+        "depth": depth,
     }
     check_asked(kind.renders, asked, kind.noun, "render")
     kind.check_out(out, "render")

@@ -1,4 +1,4 @@
-"""Fields: images, sounds and shapes stored in the weights of a network.
+"""Fields: images, sounds, shapes and scenes stored in the weights of a network.
 
 Public names are looked up when first used: each kind of signal imports only what it needs.
 """
@@ -13,11 +13,16 @@ _HOME: dict[str, str] = {
     "ImageField": "lamina.fields.image_field",
     "AudioField": "lamina.fields.audio_field",
     "ShapeField": "lamina.fields.shape_field",
+    "RadianceField": "lamina.fields.radiance_field",
+    "Camera": "lamina.fields.cameras",
+    "Views": "lamina.fields.cameras",
+    "read_views": "lamina.fields.cameras",
     "ShapeErrors": "lamina.fields.shape_field",
     "Mesh": "lamina.fields.mesh",
     "VolumeField": "lamina.fields.volume_field",
     "FitProgress": "lamina.fields.fit",
     "FieldReport": "lamina.fields.fit",
+    "write_animation": "lamina.fields.animation",
     "read_image": "lamina.fields.image_file",
     "write_image": "lamina.fields.image_file",
     "read_audio": "lamina.fields.audio_file",

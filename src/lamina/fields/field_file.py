@@ -31,19 +31,24 @@ def parts(
     network: Network, report: FieldReport, preset: str, meta: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the specification and arrays of a field."""
+    spec = {
+        "preset": preset,
+        "network": network.spec.to_json(),
+        "report": report_parts(report),
+        "signal": meta,
+    }
+    return spec, {"theta": network.theta}
+
+
+def report_parts(report: FieldReport) -> dict[str, Any]:
+    """Return a report as JSON can hold it, without its learning rates."""
     told: dict[str, Any] = {}
     for each in fields(report):
         if each.name != "learning_rates":
             told[each.name] = getattr(report, each.name)
     # JSON has no infinity: a field without any error
     told["psnr"] = report.psnr if np.isfinite(report.psnr) else None
-    spec = {
-        "preset": preset,
-        "network": network.spec.to_json(),
-        "report": told,
-        "signal": meta,
-    }
-    return spec, {"theta": network.theta}
+    return told
 
 
 def from_parts(
@@ -61,10 +66,11 @@ def from_parts(
     network_spec = NetworkSpec.from_json(spec["network"])
     theta = modelfile.theta_alone(arrays, network_spec.dtype, where)
     network = Network.from_spec(network_spec, theta)
-    return str(spec["preset"]), network, _report(spec["report"], where), spec["signal"]
+    return str(spec["preset"]), network, report_from(spec["report"], where), spec["signal"]
 
 
-def _report(told: Any, where: str) -> FieldReport:
+def report_from(told: Any, where: str) -> FieldReport:
+    """Return what `report_parts` told; nothing in it is trusted."""
     names = {each.name for each in fields(FieldReport)} - {"learning_rates"}
     if not isinstance(told, dict) or set(told) != names:
         raise SpecError(f"{where}: expected a report of {sorted(names)}, got another.")

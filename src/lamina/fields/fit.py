@@ -48,7 +48,8 @@ class FitProgress:
     lr : float
         The learning rate.
     field : Callable
-        The field so far: coordinates (n, d_in) to values (n, d_out), for a preview.
+        The field so far, for a preview: coordinates (n, d_in) to values (n, d_out), and of a scene
+        a `Camera` to a picture.
     """
 
     psnr: float
@@ -56,7 +57,7 @@ class FitProgress:
     seconds: float
     share: float
     lr: float
-    field: Callable[[Array], Array] = field(repr=False, compare=False)
+    field: Callable[[Any], Array] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ class Fitting:
         self.epoch = 0
         self.loss = math.inf
         self.best = net.theta, math.inf  # parameters, and the loss of the round that led there
-        self.last_report = self.next_snapshot = self.next_look = began
+        self.next_snapshot = self.next_look = began
+        self.last_report = -math.inf  # the first round is told at once
         self.round_seconds = 0.0
 
     # --- the loop --------------------------------------------------------------------------------

@@ -224,7 +224,7 @@ def table(results: dict[str, Any]) -> str:
         ]
     if "classic" in results:
         lines += [
-            f"| `classic` | seconds to {WANTED:g} dB | steps | ms a step | CPU ms | dB at the end |",
+            f"| `classic` | seconds to {WANTED:g} dB | steps | ms a step | CPU ms | dB, end |",
             "| --- | --: | --: | --: | --: | --: |",
         ]
         for name, r in results["classic"].items():

@@ -18,7 +18,7 @@ from lamina.fields.cameras import Camera, Views
 from lamina.fields.fit import FieldReport, FitProgress, Limits, psnr_of
 from lamina.fields.occupancy import CELLS, OccupancyGrid, Samples
 from lamina.fields.radiance import RadianceRun
-from lamina.fields.radiance_render import STEP, Frame, Tracer, hierarchical, places_of
+from lamina.fields.radiance_render import STEP, Frame, Tracer, hierarchical, narrowed, places_of
 from lamina.fields.volume_rendering import render, render_backward
 
 Array = npt.NDArray[Any]
@@ -30,7 +30,8 @@ FIRST_RAYS, MOST_RAYS = 1 << 9, 1 << 15
 UPDATE_EVERY: Final = 16  # steps, of the occupancy grid
 UPDATE_CELLS: Final = 1 << 14
 HIGHEST_LR, LAST_LR = 1e-2, 2e-4
-CLASSIC_RAYS: Final = 256
+CLASSIC_RAYS: Final = 256  # of a step, of so many that are drawn
+CLASSIC_DRAWN: Final = 4096
 CLASSIC_LR, CLASSIC_LAST_LR = 5e-4, 5e-5
 HULL_VIEWS: Final = 64
 SCORED_RAYS: Final = 1 << 12
@@ -143,7 +144,7 @@ class RadianceFitting:
             self.run.step(places, said, grad_optical * lengths, grad_colours, lr)
         else:
             error = background - target
-        loss = float(np.mean(error**2))
+        loss = float(np.mean(error**2)) if error.size else 0.0
         if not math.isfinite(loss):
             raise DivergenceError(
                 "RadianceField.fit: expected a loss that stays finite, got one that does not. "
@@ -153,7 +154,7 @@ class RadianceFitting:
 
     def _draw(self) -> tuple[Array, Array, Array, Array, Array, Array]:
         """Return rays through pixels drawn from all pictures, their backgrounds and colours."""
-        n = CLASSIC_RAYS if self.preset == "classic" else self.n_rays
+        n = CLASSIC_DRAWN if self.preset == "classic" else self.n_rays
         which = self.rng.integers(self.views.pixels[..., 0].size, size=n)
         which.sort()  # pictures one after another
         origins, directions = self._rays(which)
@@ -162,7 +163,15 @@ class RadianceFitting:
         if self.views.pixels.shape[3] == 4:
             background = self.rng.uniform(size=(n, 3)).astype(np.float32)
         target = self.views.colours(which[mixed], background)
-        return (*self.frame.rays(origins[mixed], directions[mixed]), background, target)
+        o, d, near, far = self.frame.rays(origins[mixed], directions[mixed])
+        if self.preset == "classic":
+            # DIFF(Mildenhall 2020, section 5): samples lie where the pictures' outlines allow the
+            # scene to be, and rays that miss it are not drawn: they teach nothing.
+            near, far = narrowed(self.occupancy, o, d, near, far)
+            hit = np.flatnonzero(far > near)[:CLASSIC_RAYS]
+            o, d, near, far = o[hit], d[hit], near[hit], far[hit]
+            background, target = background[hit], target[hit]
+        return o, d, near, far, background, target
 
     def _rays(self, which: Array) -> tuple[Array, Array]:
         """Return rays through the middles of flat pixel numbers, which do not fall."""

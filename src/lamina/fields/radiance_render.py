@@ -91,6 +91,20 @@ def places_of(
     return places, encode_directions(preset, directions)[ray]
 
 
+def narrowed(
+    occupancy: OccupancyGrid, origins: Array, directions: Array, near: Array, far: Array
+) -> tuple[Array, Array]:
+    """Return where rays first and last meet a cell that is taken; twice 0 of those that do not."""
+    samples = occupancy.march(origins, directions, near, far, np.zeros(len(origins)))
+    first, last = np.zeros(len(origins)), np.zeros(len(origins))
+    if len(samples.ray):
+        ray, at = np.unique(samples.ray, return_index=True)
+        ends = np.append(at[1:], len(samples.ray)) - 1
+        first[ray] = np.maximum(samples.distance[at] - STEP, near[ray])
+        last[ray] = np.minimum(samples.distance[ends] + STEP, far[ray])
+    return first, last
+
+
 def hierarchical(
     density: Function,
     origins: Array,
@@ -171,7 +185,17 @@ class Tracer:
         rays = self.frame.rays(origins, directions)
         n_rays = len(origins)
         if self.preset == "classic":
-            samples, lengths = hierarchical(lambda x: density_of(self.trunk(x)[:, 0]), *rays, None)
+            near, far = narrowed(self.occupancy, *rays)
+            hit = np.flatnonzero(far > near)
+            samples, lengths = hierarchical(
+                lambda x: density_of(self.trunk(x)[:, 0]),
+                rays[0][hit],
+                rays[1][hit],
+                near[hit],
+                far[hit],
+                None,
+            )
+            samples = Samples(hit[samples.ray].astype(np.int32), samples.distance)
         else:
             samples = self.occupancy.march(*rays, np.full(n_rays, 0.5))
             lengths = np.full(len(samples.ray), STEP)

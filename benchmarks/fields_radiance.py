@@ -31,7 +31,7 @@ from lamina.fields import RadianceField, Views, read_views
 from lamina.fields.fit import Limits
 from lamina.fields.radiance import encode_directions, networks
 from lamina.fields.radiance_fit import CLASSIC_LR, CLASSIC_RAYS, RadianceFitting
-from lamina.fields.radiance_render import COARSE, FINE, Frame
+from lamina.fields.radiance_render import COARSE, FINE, Frame, narrowed
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "fields_radiance.json"
@@ -151,7 +151,8 @@ class Theirs(torch.nn.Module):
     @torch.no_grad()
     def see(self, origins: Array, directions: Array) -> Array:
         rays = self.feed.frame.rays(origins, directions)
-        o, d, near, far = (torch.tensor(a, dtype=torch.float32) for a in rays)
+        near_far = narrowed(self.feed.occupancy, *rays)
+        o, d, near, far = (torch.tensor(a, dtype=torch.float32) for a in (*rays[:2], *near_far))
         encoded = torch.tensor(encode_directions("classic", directions))
         parts = [
             self.shown(

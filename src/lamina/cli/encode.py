@@ -35,6 +35,16 @@ if TYPE_CHECKING:
     help="Parameters a number of the signal, such as a pixel's red [default: 0.5].",
 )
 @click.option(
+    "--bpp",
+    type=click.FloatRange(0, min_open=True),
+    help="Of a picture: bits a pixel that the file takes at most; 8 a byte.",
+)
+@click.option(
+    "--bits-per-weight",
+    type=click.FloatRange(0.05, 12),
+    help="Compress: bits that each weight takes, on average, such as 4; 32 without.",
+)
+@click.option(
     "--signs",
     type=click.Choice(["auto", "normals", "winding"]),
     help="Of a mesh: how inside is told from outside; winding where it has holes.",
@@ -63,6 +73,8 @@ def command(
     steps: int | None,
     psnr: float | None,
     params_per_value: float | None,
+    bpp: float | None,
+    bits_per_weight: float | None,
     signs: str | None,
     max_error: str | None,
     variable: str | None,
@@ -83,6 +95,7 @@ def command(
     """
     import lamina.fields
     from lamina.cli.field_files import FieldProgress, read_signal, report_dict
+    from lamina.cli.rate import Rate, rates
     from lamina.core.errors import DataError
 
     if out is None:
@@ -91,8 +104,25 @@ def command(
         out = str(Path(file).with_suffix(".lamina"))
     check_output(out, "encode", [file])
     check_plot(plot, "encode")
-    asked = {"signs": signs, "max_error": max_error, "variable": variable, "axes": axes}
+    asked = {
+        "bpp": bpp,
+        "signs": signs,
+        "max_error": max_error,
+        "variable": variable,
+        "axes": axes,
+    }
     kind, loaded = read_signal(file, asked)
+    rate = Rate.of(loaded, bpp, bits_per_weight)
+    limits: dict[str, Any] = {"max_seconds": seconds, "max_steps": steps}
+    tune: dict[str, Any] = {}
+    n_params = None
+    if rate is not None:
+        if max_error is not None:
+            raise DataError(
+                "encode: expected --max-error or --bits-per-weight, got both. Leave one out."
+            )
+        limits, tune = rate.limits(seconds, steps)
+        n_params = rate.n_params if params_per_value is None else None
     watchers: list[Any] = []
     if preview is not None:
         watchers.append(kind.preview(preview, loaded))
@@ -107,13 +137,15 @@ def command(
 
         field.fit(
             loaded.signal,
-            max_seconds=seconds,
-            max_steps=steps,
+            **limits,
             target_psnr=psnr,
+            n_params=n_params,
             params_per_value=params_per_value,
             progress=tell,
             **loaded.options,
         )
+        if rate is not None:
+            field = rate.apply(field, loaded, tune, tell)
     field.save(out)
     if plot is not None:
         from lamina.core.modelfile import write_atomically
@@ -125,13 +157,14 @@ def command(
     if report.stopped == "interrupted":
         note("stopped by Ctrl-C; the best so far is kept.")
     scores = kind.scores(field, loaded)
+    size = Path(out).stat().st_size
+    sizes = rates(field, size)
     if as_json:
-        size = Path(out).stat().st_size
         print_json(
             {"kind": kind.name, "out": out, "bytes": size, "preset": preset}
             | dict(loaded.facts)
             | report_dict(report)
-            | {name: value for name, (value, _) in scores.items()}
+            | {name: value for name, (value, _) in (scores | sizes).items()}
         )
         return
     share = field.n_params / report.n_values
@@ -145,6 +178,7 @@ def command(
                 (name if len(name) > 4 else name.upper(), text)
                 for name, (_, text) in scores.items()
             ),
+            ("size", ", ".join([f"{size:,} bytes", *(text for _, text in sizes.values())])),
             ("written", out),
         ]
     )

@@ -22,7 +22,7 @@ class ImageKind:
 
     name, noun, field = "image", "a picture", "ImageField"
     reads: tuple[str, ...] = ENDINGS
-    encodes: tuple[str, ...] = ()
+    encodes: tuple[str, ...] = ("bpp",)
     renders: tuple[str, ...] = ("size", "window")
 
     def read(self, source: str | bytes, suffix: str, asked: Mapping[str, Any]) -> Loaded:  # noqa: ARG002

@@ -142,6 +142,11 @@ def write_atomically(
         ) from error
 
 
+def size_of(role: str, spec: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> int:
+    """Return how many bytes `write` would write."""
+    return sum(len(part) for part in _serialise("size_of", role, spec, arrays))
+
+
 def _serialise(
     where: str, role: str, spec: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]
 ) -> list[memoryview]:

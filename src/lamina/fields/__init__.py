@@ -20,6 +20,7 @@ _HOME: dict[str, str] = {
     "ShapeErrors": "lamina.fields.shape_field",
     "Mesh": "lamina.fields.mesh",
     "VolumeField": "lamina.fields.volume_field",
+    "compress": "lamina.fields.compression",
     "FitProgress": "lamina.fields.fit",
     "FieldReport": "lamina.fields.fit",
     "write_animation": "lamina.fields.animation",

@@ -78,8 +78,8 @@ def encode(symbols: npt.ArrayLike) -> bytes:
     head = bytes([VERSION]) + varint(n)
     if n == 0:
         return _signed(head)
-    model, tokens = choose(values)
-    lanes = min(max(n // LANE_TOKENS, 1), MOST_LANES)
+    model, tokens, _ = choose(values)
+    lanes = _n_lanes(n)
     states, words = _push(tokens, model, lanes)
     body = states.astype("<u4").tobytes() + varint(len(words)) + words.astype("<u2").tobytes()
     return _signed(head + varint(lanes) + model.to_bytes() + body + model.further_bits(values))
@@ -128,6 +128,19 @@ def decode(data: bytes | memoryview | Array, n: int) -> npt.NDArray[np.int32]:
     if values.min() < -(2**31) or values.max() >= 2**31:
         raise _damaged("values of more than 32 bits")
     return values.astype(np.int32)
+
+
+def estimate(symbols: npt.ArrayLike) -> float:
+    """Return how many bytes `encode` would give, within some 0.2 %, at a small part of its cost."""
+    values = _checked(symbols)
+    if not len(values):
+        return 6.0
+    # A lane's state holds 24 of its 32 bits for nothing, on average
+    return (choose(values)[2] + 24 * _n_lanes(len(values))) / 8 + 16
+
+
+def _n_lanes(n: int) -> int:
+    return min(max(n // LANE_TOKENS, 1), MOST_LANES)
 
 
 def _checked(symbols: npt.ArrayLike) -> Ints:

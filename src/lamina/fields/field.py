@@ -16,6 +16,7 @@ from lamina.core.errors import SpecError
 from lamina.core.network import Network
 from lamina.fields import field_file
 from lamina.fields.fit import FieldReport, FitProgress, Fitting, Limits
+from lamina.fields.quantised import Quantised, tensors
 from lamina.fields.recipe import PRESETS, budget, recipe
 from lamina.fields.signal import Signal
 
@@ -64,6 +65,7 @@ class Field:
         self.n_threads = None if n_threads is None else check_count(n_threads, "n_threads", where)
         self._network: Network | None = None
         self._report: FieldReport | None = None
+        self._coding: Quantised | None = None
 
     # --- what a kind of field says ---------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class Field:
         report = fitting.go()
         # Only now: a fit that fails leaves the field as it was
         self._describe(checked)
-        self._network, self._report = net, report
+        self._network, self._report, self._coding = net, report, None
         return self
 
     # --- what it is ------------------------------------------------------------------------------
@@ -164,6 +166,25 @@ class Field:
     def n_params(self) -> int:
         """Numbers that the field consists of."""
         return self.network.n_params
+
+    @property
+    def coding(self) -> Quantised | None:
+        """The weights as whole numbers and steps, of a field that `compress` made."""
+        self.network  # noqa: B018  # raises where there is none
+        return self._coding
+
+    @property
+    def n_coded_bytes(self) -> int:
+        """Bytes that the weights take in a file."""
+        network = self.network
+        if self._coding is None:
+            return network.theta.nbytes
+        return self._coding.n_bytes(tensors(network.spec))
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits that a weight takes in a file, on average: 32 where `compress` was not called."""
+        return 8 * self.n_coded_bytes / self.n_params
 
     def __call__(self, coordinates: npt.ArrayLike) -> Array:
         """Return the field's values, in the signal's own units and neither rounded nor clipped.
@@ -233,8 +254,17 @@ class Field:
         ModelFileError
             `path` cannot be written.
         """
+        modelfile.write(path, self.ROLE, *self._parts())
+
+    @property
+    def n_file_bytes(self) -> int:
+        """Bytes of the file that `save` writes."""
+        return modelfile.size_of(self.ROLE, *self._parts())
+
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return the specification and arrays of the file."""
         spec, arrays = field_file.parts(self.network, self.report, self.preset, self._meta())
-        modelfile.write(path, self.ROLE, spec, arrays)
+        return field_file.with_coding(spec, arrays, self.network, self._coding)
 
     @classmethod
     def from_file_parts(cls, spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
@@ -245,9 +275,10 @@ class Field:
         SpecError, ShapeError, DataError
             The parts are not those of such a field, or do not belong together.
         """
+        spec, arrays, coding = field_file.without_coding(spec, arrays, cls.__name__)
         preset, network, report, meta = field_file.from_parts(spec, arrays, cls.__name__)
         field = cls(preset, rng=report.seed)
         field._set_meta(meta)
         field._check_network(network.spec.d_in, network.spec.d_out)
-        field._network, field._report = network, report
+        field._network, field._report, field._coding = network, report, coding
         return field

@@ -1,7 +1,8 @@
 """A field taken apart for a model file, and put together again; nothing in a file is trusted.
 
 The specification is ``{"preset", "network", "report", "signal"}``; ``signal`` is the kind's own.
-The one array is theta, in the signal's units.
+The one array is theta, in the signal's units; where weights are quantised, their stream instead,
+and ``"coding"`` says how it is read (`quantised`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lamina.core.errors import SpecError
 from lamina.core.network import Network
 from lamina.core.spec import NetworkSpec
 from lamina.fields.fit import FieldReport
+from lamina.fields.quantised import Quantised, tensors
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +69,42 @@ def from_parts(
     theta = modelfile.theta_alone(arrays, network_spec.dtype, where)
     network = Network.from_spec(network_spec, theta)
     return str(spec["preset"]), network, report_from(spec["report"], where), spec["signal"]
+
+
+def with_coding(
+    spec: dict[str, Any], arrays: dict[str, Array], network: Network, coding: Quantised | None
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return parts with theta as a stream, where `coding` is what the network's weights are."""
+    places = tensors(network.spec)
+    if coding is None or not np.array_equal(coding.theta(places), network.theta):
+        return spec, arrays  # set by hand since: nothing may be lost
+    told, stream = coding.to_parts(places)
+    others = {name: array for name, array in arrays.items() if name != "theta"}
+    return {**spec, "coding": told}, {**others, "stream": stream}
+
+
+def without_coding(
+    spec: Mapping[str, Any], arrays: Mapping[str, Array], where: str
+) -> tuple[Mapping[str, Any], Mapping[str, Array], Quantised | None]:
+    """Return parts with theta in place of a stream, and what the stream held; the inverse.
+
+    Raises
+    ------
+    SpecError, DataError
+        The coding is not as `with_coding` makes it.
+    """
+    if "coding" not in spec:
+        return spec, arrays, None
+    plain = {name: part for name, part in spec.items() if name != "coding"}
+    if "theta" in arrays or "stream" not in arrays:
+        raise SpecError(f"{where}: expected coded weights as a stream, got {sorted(arrays)[:4]}.")
+    others = {name: array for name, array in arrays.items() if name != "stream"}
+    stream = {name: array for name, array in arrays.items() if name == "stream"}
+    network_spec = NetworkSpec.from_json(spec["network"])
+    places = tensors(network_spec)
+    coding = Quantised.from_parts(spec["coding"], stream, places, where)
+    theta = coding.theta(places).astype(network_spec.dtype)
+    return plain, {**others, "theta": theta}, coding
 
 
 def report_from(told: Any, where: str) -> FieldReport:

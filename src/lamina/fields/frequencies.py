@@ -90,8 +90,8 @@ class Model:
         return self.middle + np.where(z & 1, -(z + 1 >> 1), z >> 1)
 
 
-def choose(values: Ints) -> tuple[Model, Ints]:
-    """Return the model that makes the shortest stream, and the tokens of values (n,), n ≥ 1."""
+def choose(values: Ints) -> tuple[Model, Ints, float]:
+    """Return the model of the shortest stream, the tokens, and their bits; values (n,), n ≥ 1."""
     middle = int(np.sort(values)[len(values) // 2])
     z = _numbers(values, middle)
     best: tuple[float, Model, Ints] | None = None
@@ -113,7 +113,7 @@ def choose(values: Ints) -> tuple[Model, Ints]:
         if is_near:
             break  # a later split has the same tokens
     assert best is not None  # noqa: S101  # the last precision holds all tokens
-    return best[1], best[2]
+    return best[1], best[2], best[0]
 
 
 def read_model(reader: ByteReader) -> Model:

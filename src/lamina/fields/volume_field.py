@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from lamina.core import modelfile
 from lamina.core.engine import default_n_threads, isa, require_memory
 from lamina.core.errors import DataError, ShapeError, SpecError
 from lamina.core.network import Network
-from lamina.fields import field_file
 from lamina.fields.bound import Bound, constant_network
 from lamina.fields.field import Field, Values
 from lamina.fields.fit import FieldReport, FitProgress, psnr_of
@@ -412,16 +410,16 @@ class VolumeField(GridReading, Field):
 
     # --- files -----------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the field to a model file: see `Field.save`."""
-        spec, arrays = field_file.parts(self.network, self.report, self.preset, self._meta())
-        modelfile.write(path, self.ROLE, spec, arrays | self._arrays())
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        spec, arrays = super()._parts()
+        return spec, arrays | self._arrays()
 
     @classmethod
     def from_file_parts(cls, spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
         """Make a field of what `modelfile.read` returned: see `Field.from_file_parts`."""
-        field = super().from_file_parts(spec, {k: a for k, a in arrays.items() if k == "theta"})
-        field._set_arrays({k: a for k, a in arrays.items() if k != "theta"}, spec["signal"])
+        weights = ("theta", "stream")
+        field = super().from_file_parts(spec, {k: a for k, a in arrays.items() if k in weights})
+        field._set_arrays({k: a for k, a in arrays.items() if k not in weights}, spec["signal"])
         return field
 
     def _arrays(self) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import lamina
 from lamina.cli.main import cli
@@ -92,6 +93,24 @@ def test_render_at_any_size_window_and_rate(folder: Path, tmp_path: Path) -> Non
     assert (len(samples), rate) == (1600, 16000)
 
 
+def test_a_zoom_goes_from_one_window_to_another(folder: Path, tmp_path: Path) -> None:
+    way = ("--window", "-1,-1,1,1", "--zoom-to", "-1,-1,-0.5,-0.5", "--size", "30x20")
+    for out in ("z.gif", "z-%d.png"):
+        args = (*way, "--frames", 4, "--out", tmp_path / out)
+        assert "4 pictures of 30 x 20" in succeed("render", folder / "a.lamina", *args).stdout
+    with Image.open(tmp_path / "z.gif") as moving:
+        assert (moving.n_frames, moving.size) == (4, (30, 20))
+    field: Any = lamina.load(folder / "a.lamina")
+    last = field.render(20, 30, window=(-1, -1, -0.5, -0.5))
+    assert np.abs(read_image(tmp_path / "z-3.png").astype(int) - last).max() <= 1
+    assert np.array_equal(read_image(tmp_path / "z-0.png"), field.render(20, 30))
+    # Half way a window is the geometric mean of its ends
+    between = field.render(
+        20, 30, window=(-1, -1, 2 * 0.25 ** (1 / 3) - 1, 2 * 0.25 ** (1 / 3) - 1)
+    )
+    assert np.abs(read_image(tmp_path / "z-1.png").astype(int) - between).mean() < 2
+
+
 def test_a_preview_shows_the_field_as_it_learns(folder: Path, tmp_path: Path) -> None:
     preview = tmp_path / "p.png"
     args = ("--seconds", 0.8, "--out", tmp_path / "a.lamina", "--preview", preview)
@@ -138,6 +157,9 @@ def test_ctrl_c_keeps_the_best_so_far(
         (("decode", "{0}/s.lamina", "--out", "{1}/s.png"), "ends in"),
         (("decode", "{0}/a.png", "--out", "{1}/s.png"), "model file"),
         (("decode", "{1}/net.lamina", "--out", "{1}/s.png"), "lamina encode"),
+        (("render", "{0}/a.lamina", "--frames", "9", "--out", "{1}/a.gif"), "--zoom-to"),
+        (("render", "{0}/a.lamina", "--out", "{1}/a.gif"), "ends in"),
+        (("render", "{0}/a.lamina", "--zoom-to", "0,0,1,1", "--out", "{1}/a.png"), "number"),
         (("render", "{0}/a.lamina", "--size", "9", "--out", "{1}/a.png"), "WIDTHxHEIGHT"),
         (("render", "{0}/a.lamina", "--rate", "9", "--out", "{1}/a.png"), "--size"),
         (("render", "{0}/s.lamina", "--size", "9x9", "--out", "{1}/s.wav"), "--rate"),

@@ -101,3 +101,16 @@ def test_frozen_files_of_version_1_load_for_ever() -> None:
     assert image.report.psnr == pytest.approx(known["psnr"])
     assert audio.rate == known["rate"]
     assert image.render().shape == tuple(known["form"][0])
+
+
+def test_frozen_solids_and_scenes_of_version_1_load_for_ever() -> None:
+    folder = Path(__file__).parents[1] / "fixtures"
+    known = json.loads((folder / "solids_v1.json").read_text(encoding="utf-8"))
+    shape = lamina.load(folder / "shape_field_v1.lamina")
+    scene = lamina.load(folder / "radiance_field_v1.lamina")
+    assert np.abs(shape(known["places"]).ravel() - known["distances"]).max() < 1e-4
+    density, colours = scene(known["places"], known["directions"])
+    assert np.allclose(density, known["densities"], rtol=1e-3)
+    assert np.abs(colours - known["colours"]).max() < 1e-3
+    difference = np.abs(scene.render(1).astype(int) - np.array(known["picture"]))
+    assert difference.max() <= 3

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lamina.cli.kinds import Loaded, Rendered, Watcher
+from lamina.cli.kinds import Loaded, Rendered, Watcher, suffix_of
 
 if TYPE_CHECKING:
     from lamina.fields import FitProgress
@@ -23,7 +23,7 @@ class ImageKind:
     name, noun, field = "image", "a picture", "ImageField"
     reads: tuple[str, ...] = ENDINGS
     encodes: tuple[str, ...] = ("bpp",)
-    renders: tuple[str, ...] = ("size", "window")
+    renders: tuple[str, ...] = ("size", "window", "zoom_to", "frames")
 
     def read(self, source: str | bytes, suffix: str, asked: Mapping[str, Any]) -> Loaded:  # noqa: ARG002
         """Read a picture."""
@@ -45,18 +45,25 @@ class ImageKind:
         """A name that Pillow can write."""
         from lamina.fields.image_file import check_image_suffix
 
+        if verb == "render" and (suffix_of(path) == ".gif" or "%" in path):
+            return  # judged with --zoom-to
         check_image_suffix(path, verb)
 
-    def render(self, field: Any, out: str, asked: Mapping[str, Any], verb: str) -> Rendered:  # noqa: ARG002
-        """Render at any size and window."""
+    def render(self, field: Any, out: str, asked: Mapping[str, Any], verb: str) -> Rendered:
+        """Render at any size and window, or a way from one window to another."""
+        from lamina.core.errors import DataError
+        from lamina.fields.image_file import check_image_suffix
+
         width, height = (None, None) if asked["size"] is None else size_of(asked["size"])
         window = None if asked["window"] is None else numbers_of(asked["window"])
+        if asked["zoom_to"] is not None:
+            end = numbers_of(asked["zoom_to"], "zoom-to")
+            return _zoom(field, out, (window or (-1, -1, 1, 1), end), (height, width), asked)
+        if asked["frames"] is not None:
+            raise DataError(f"{verb}: expected --zoom-to with --frames, got none. Leave it out.")
+        check_image_suffix(out, verb)
         pixels = field.render(height, width, window=window)
-        shown = pixels
-        low, high = field.form.low, field.form.high
-        if pixels.dtype.kind == "f" and (low < 0 or high > 1):
-            # A file of 8 bits has its own black and white: the picture's smallest and largest
-            shown = (pixels - low) / ((high - low) or 1.0)
+        shown = _within(pixels, field)
 
         def write(path: str) -> None:
             from lamina.fields import write_image
@@ -69,6 +76,65 @@ class ImageKind:
         """PSNR says it all."""
         del field, loaded
         return {}
+
+
+def _within(pixels: Any, field: Any) -> Any:
+    """Return a picture as a file of 8 bits takes it."""
+    low, high = field.form.low, field.form.high
+    if pixels.dtype.kind == "f" and (low < 0 or high > 1):
+        # Such a file has its own black and white: the picture's smallest and largest
+        return (pixels - low) / ((high - low) or 1.0)
+    return pixels
+
+
+def _zoom(
+    field: Any,
+    out: str,
+    windows: tuple[tuple[float, ...], tuple[float, ...]],
+    size: tuple[int | None, int | None],
+    asked: Mapping[str, Any],
+) -> Rendered:
+    """Return pictures whose windows shrink evenly, as a camera's that comes nearer."""
+    import numpy as np
+
+    from lamina.fields.animation import check_animation_name, write_animation
+    from lamina.fields.image import as_window
+
+    check_animation_name(out, "render, --zoom-to")
+    first, last = (np.array(as_window(window, "render")) for window in windows)
+    n = asked["frames"] or 50
+    height, width = size
+    if height is None:  # one size for all, whatever the windows' proportions
+        height, width = field.form.height, field.form.width
+
+    def pictures() -> Any:
+        # Each picture shows the same share of the one before it
+        ratio = (last[2:] - last[:2]) / (first[2:] - first[:2])
+        for share in np.linspace(0, 1, n):
+            scale = ratio**share
+            part = np.where(np.abs(ratio - 1) < 1e-6, share, (1 - scale) / (1 - ratio + 1e-300))
+            left = first[:2] + part * (last[:2] - first[:2])
+            window = (*left, *(left + scale * (first[2:] - first[:2])))
+            pixels = _within(field.render(height, width, window=window), field)
+            yield _as_bytes(pixels)
+
+    def write(path: str) -> None:
+        write_animation(path, pictures(), where="render")
+
+    facts = {"frames": n, "shape": [height, width]}
+    return Rendered(f"{n} pictures of {width} x {height}", facts, write)
+
+
+def _as_bytes(pixels: Any) -> Any:
+    import numpy as np
+
+    if pixels.dtype == np.uint16:
+        pixels = np.rint(pixels / 257.0).astype(np.uint8)
+    elif pixels.dtype.kind == "f":
+        pixels = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey and alpha: grey
+        pixels = pixels[:, :, 0]
+    return pixels
 
 
 class PicturePreview:

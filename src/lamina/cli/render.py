@@ -38,6 +38,12 @@ from lamina.cli.console import check_output, facts, json_option, print_json
 @click.option(
     "--orbit", type=click.IntRange(1), help="Of a scene: so many pictures around it, as a .gif."
 )
+@click.option(
+    "--zoom-to",
+    metavar="A,B,C,D",
+    help="Of a picture: go from --window to this one, as a .gif, .webp or numbered files.",
+)
+@click.option("--frames", type=click.IntRange(2, 2000), help="Pictures of --zoom-to [default: 50].")
 @click.option("--depth", is_flag=True, default=None, help="Of a scene: depths, near is light.")
 @json_option
 def command(
@@ -52,6 +58,8 @@ def command(
     frame: int | None,
     orbit: int | None,
     depth: bool | None,
+    zoom_to: str | None,
+    frames: int | None,
     as_json: bool,
 ) -> None:
     """Write a field at any size, window, rate or resolution.
@@ -75,6 +83,8 @@ def command(
         "frame": frame,
         "orbit": orbit,
         "depth": depth,
+        "zoom_to": zoom_to,
+        "frames": frames,
     }
     check_asked(kind.renders, asked, kind.noun, "render")
     kind.check_out(out, "render")

@@ -17,7 +17,7 @@ from lamina.cli.console import check_output, facts, json_option, print_json
 )
 @json_option
 def command(model: str, out: str, as_json: bool) -> None:
-    """Write a field as the picture, sound, mesh or grid it was made of.
+    """Write a field as the signal it was made of.
 
     At the size or rate that it had (a mesh by marching cubes of 256 cells a side, a scene as its
     first camera sees it); lamina render takes others.

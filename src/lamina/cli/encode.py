@@ -85,7 +85,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Store a picture, a sound, a mesh, a grid or a scene in a network's weights.
+    """Store a picture, sound, mesh, grid or scene in a network.
 
     The result is a function of coordinates: lamina render shows it at any size or rate, lamina
     decode at its own. Ctrl-C ends training early and keeps the best so far. "-" reads from

@@ -50,7 +50,7 @@ def command(
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Show which columns of TABLE the predictions of MODEL come from.
+    """Show which columns of TABLE predictions come from.
 
     Without --row it is how much the loss rises when a column's values are shuffled, so TABLE must
     have the target, and best be rows that the model was not fitted on. With --row it is what each

@@ -141,6 +141,25 @@ def test_promoted_tokens_are_the_head_of_the_norm_of_the_value(family, tmp_path)
         np.testing.assert_allclose([n.score for n in alike], expected, atol=2e-3)
 
 
+def test_chosen_layers_are_recorded_as_they_are_among_all(tmp_path):
+    model, tokenizer = make_model("gpt2"), make_tokenizer()
+    whole = memories.record(model, tokenizer, TEXTS[:6], tmp_path / "whole")
+    with memories.record(model, tokenizer, TEXTS[:6], tmp_path / "b", layers=[1]) as bank:
+        assert bank.d_ff == {1: whole.d_ff[1]}
+        assert bank.triggers(1, 3) == whole.triggers(1, 3)
+        assert bank.promotes(1, 3) == whole.promotes(1, 3)
+        assert [a for a in whole.agreement() if a.layer == 1] == bank.agreement()
+        assert (
+            bank.neurons_alike(1, 3, 2)
+            == [n for n in whole.neurons_alike(1, 3, 200) if n.layer == 1][:2]
+        )
+        with pytest.raises(SpecError, match="layer that was recorded, 1, got 0"):
+            bank.triggers(0, 0)
+    whole.close()
+    with pytest.raises(SpecError, match="layers from 0 to 1"):
+        memories.record(model, tokenizer, TEXTS, tmp_path / "c", layers=[0, 2])
+
+
 def test_text_is_kept_verbatim(tmp_path):
     texts = ["w1  <script> \x00\x1b  é w2"]
     with memories.record(make_model("gpt2"), make_tokenizer(), texts, tmp_path / "b") as bank:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,17 @@ def open(path: str | os.PathLike[str], model: Any = None) -> Bank:  # noqa: A001
     return bank
 
 
+def ranges(numbers: Iterable[int]) -> str:
+    """Return numbers, ascending, as text: 0 to 4, 7."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
+
+
 class Bank:
     """What `record` found, read from its file. Close it, or use it in a ``with``."""
 
@@ -131,8 +143,8 @@ class Bank:
                 f"memories.open: expected a bank of memories, got another file {path!r}. Give one "
                 "that memories.record wrote."
             ) from None
-        self.d_ff = [int(n) for _, n in sizes]
-        self._unit: list[npt.NDArray[np.float32]] | None = None
+        self.d_ff = {int(layer): int(n) for layer, n in sizes}  # by layer, of those recorded
+        self._unit: dict[int, npt.NDArray[np.float32]] | None = None
 
     def close(self) -> None:
         """Close the file."""
@@ -246,7 +258,7 @@ class Bank:
         """
         vector = np.asarray(direction, dtype=np.float32)
         found = []
-        for layer, unit in enumerate(self._directions()):
+        for layer, unit in self._directions().items():
             if vector.shape != unit.shape[1:]:
                 raise ShapeError(
                     f"Bank.neurons_along: expected a vector of {unit.shape[1]} numbers, got shape "
@@ -263,22 +275,29 @@ class Bank:
         found = self.neurons_along(self._directions()[layer][neuron], k + 1)
         return [other for other in found if (other.layer, other.neuron) != (layer, neuron)][:k]
 
-    def _directions(self) -> list[npt.NDArray[np.float32]]:
+    def _directions(self) -> dict[int, npt.NDArray[np.float32]]:
         """Return each layer's values, divided by their lengths; kept once read."""
         if self._unit is None:
             blobs = self._rows("SELECT layer, value FROM directions ORDER BY layer")
-            self._unit = [
-                np.frombuffer(blob, np.float16).reshape(self.d_ff[layer], -1).astype(np.float32)
+            self._unit = {
+                layer: np.frombuffer(blob, np.float16)
+                .reshape(self.d_ff[layer], -1)
+                .astype(np.float32)
                 for layer, blob in blobs
-            ]
+            }
         return self._unit
 
     def _check(self, layer: int, neuron: int, name: str) -> None:
-        if not (0 <= layer < len(self.d_ff) and 0 <= neuron < self.d_ff[layer]):
-            width = self.d_ff[layer] if 0 <= layer < len(self.d_ff) else max(self.d_ff)
+        width = self.d_ff.get(layer)
+        if width is None:
             raise SpecError(
-                f"Bank.{name}: expected a layer below {len(self.d_ff)} and a neuron below "
-                f"{width}, got layer {layer}, neuron {neuron}. Count from 0."
+                f"Bank.{name}: expected a layer that was recorded, {ranges(self.d_ff)}, got "
+                f"{layer}. Count from 0."
+            )
+        if not 0 <= neuron < width:
+            raise SpecError(
+                f"Bank.{name}: expected a neuron below {width}, got {neuron} in layer {layer}. "
+                "Count from 0."
             )
 
     def _rows(self, query: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ def finish(
     database: Any,
     live: LiveModel,
     tokenizer: Any,
-    running: list[Running],
+    running: dict[int, Running],
     facts: dict[str, Any],
     n_tokens: int,
 ) -> None:
@@ -32,7 +32,8 @@ def finish(
     _insert(database, "vocabulary", pa.table({"token": range(len(pieces)), "text": pieces}))
     facts = {**facts, "n_tokens": n_tokens, "has_head": live.head is not None}
     database.execute("INSERT INTO facts VALUES (?)", [json.dumps(facts)])
-    for layer, (block, kept) in enumerate(zip(live.blocks, running, strict=True)):
+    for layer, kept in running.items():
+        block = live.blocks[layer]
         _insert(database, "triggers", _triggers(layer, kept, facts["max_length"]))
         neurons = {
             "layer": np.full(block.d_ff, layer, np.int32),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -46,6 +46,7 @@ def record(
     texts: Iterable[str],
     path: str | os.PathLike[str],
     *,
+    layers: Sequence[int] | None = None,
     top_k: int = 20,
     max_length: int = 128,
     checkpoint_every: int = 50,
@@ -68,6 +69,8 @@ def record(
     path : path-like
         The bank to write. If recording into it was interrupted, it goes on after the last
         checkpoint, given the same model, tokenizer, settings and texts.
+    layers : sequence of int, optional
+        Which feed-forward layers, counted from 0; all by default.
     top_k : int
         Triggers kept of each neuron.
     max_length : int
@@ -110,9 +113,11 @@ def record(
         )
     live = LiveModel.find(model, WHERE)
     check_tokenizer(model, tokenizer, WHERE)
+    chosen = _check_layers(layers, len(live.blocks))
     facts = {
         "model": live.fingerprint(),
         "tokenizer": fingerprint_tokenizer(tokenizer),
+        "layers": chosen,
         "top_k": top_k,
         "max_length": max_length,
     }
@@ -136,6 +141,17 @@ def record(
     return open_bank(target)
 
 
+def _check_layers(layers: Sequence[int] | None, n_layers: int) -> list[int]:
+    """Return which layers to record, in order."""
+    chosen = sorted(set(range(n_layers) if layers is None else map(int, layers)))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= n_layers:
+        raise SpecError(
+            f"{WHERE}: expected layers from 0 to {n_layers - 1}, got {list(layers or [])}. Count "
+            "from 0, or leave them out to record all."
+        )
+    return chosen
+
+
 class Recording:
     """A recording under way: the database, the running records, and how far it is."""
 
@@ -146,7 +162,9 @@ class Recording:
         self.partial = target.with_name(target.name + ".recording")
         self.state_path = target.with_name(target.name + ".recording.state")
         self.database = connect(self.partial, WHERE, read_only=False)
-        self.running = [Running(block.d_ff, facts["top_k"]) for block in live.blocks]
+        self.running = {
+            layer: Running(live.blocks[layer].d_ff, facts["top_k"]) for layer in facts["layers"]
+        }
         self.n_sequences = self.n_tokens = 0
         self.chain = b""  # a hash of the sequences so far: the corpus must be the same on resuming
 
@@ -169,7 +187,7 @@ class Recording:
         try:
             with safe_open(self.state_path, framework="pt") as file:
                 facts = json.loads(file.metadata()["facts"])
-                for layer, running in enumerate(self.running):
+                for layer, running in self.running.items():
                     for name in Running.NAMES if facts["settings"] == self.facts else ():
                         setattr(
                             running,
@@ -254,8 +272,8 @@ class Recording:
         flat = kept.reshape(-1)
         where = (place.reshape(-1)[flat], priority.reshape(-1)[flat])
         with ExitStack() as hooks:
-            for block, running in zip(self.live.blocks, self.running, strict=True):
-                _watch(block, running, flat, where, hooks)
+            for layer, running in self.running.items():
+                _watch(self.live.blocks[layer], running, flat, where, hooks)
             base = getattr(self.live.model, "base_model", self.live.model)
             base(input_ids=ids, attention_mask=real.long())
         self.database.execute("BEGIN")
@@ -279,7 +297,7 @@ class Recording:
         self.database.execute("CHECKPOINT")
         tensors = {
             f"{layer}.{name}": tensor
-            for layer, running in enumerate(self.running)
+            for layer, running in self.running.items()
             for name, tensor in running.state().items()
         }
         facts = {

@@ -53,6 +53,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# Pages whose ```python blocks stand on those before them; the chapter on theory has its own check.
+PAGES = sorted(
+    page.name
+    for page in (ROOT / "docs").glob("*.md")
+    if page != chapter.CHAPTER and blocks(page.read_text(encoding="utf-8"), "python")
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_blocks_of_a_page_run(place: Path, page: str) -> None:
+    known = {"__name__": "__main__"}
+    for block in blocks((ROOT / "docs" / page).read_text(encoding="utf-8"), "python"):
+        exec(compile(block, page, "exec"), known)
+
+
 @pytest.mark.parametrize("block", blocks(README, "python"))
 def test_a_python_block_of_readme_runs(place: Path, block: str) -> None:
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})

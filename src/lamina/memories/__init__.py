@@ -14,6 +14,7 @@ _HOME: dict[str, str] = {
     "Capacity": "lamina.memories.capacity",
     "measure_capacity": "lamina.memories.capacity",
     "measure_recall": "lamina.memories.capacity",
+    "plot_capacity": "lamina.memories.capacity",
     "record": "lamina.memories.recording",
     "RecordProgress": "lamina.memories.recording",
     "open": "lamina.memories.bank",

@@ -1,10 +1,10 @@
-"""How many pairs a memory holds: recall, and how it falls with their number and with noise."""
+"""How many pairs a memory holds: recall and interference, by their number and with noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,23 +12,33 @@ import numpy.typing as npt
 from lamina.core.errors import ShapeError, SpecError
 from lamina.memories.key_value import KeyValueMemory
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ROWS: Final = 512  # answers that are compared with all values at a time
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The share of noisy queries that recall their own value, of so many random pairs.
+    """What noisy queries recall, of so many random pairs.
 
     Attributes
     ----------
     n_pairs : int
     relu, softmax : float
-        Of `KeyValueMemory.store` with either activation.
+        The share of queries whose answer is nearest to their own value, of `KeyValueMemory.store`
+        with either activation.
+    relu_interference, softmax_interference : float
+        The root mean square distance of an answer from its own value, over the values' root mean
+        square length: what the other pairs and the noise put in. 0 is exact; 1 is no better than
+        the answer 0.
     """
 
     n_pairs: int
     relu: float
     softmax: float
+    relu_interference: float
+    softmax_interference: float
 
 
 def measure_recall(memory: KeyValueMemory, queries: npt.ArrayLike, values: npt.ArrayLike) -> float:
@@ -110,8 +120,30 @@ def measure_capacity(
         relu = KeyValueMemory.store(keys, values)
         softmax = KeyValueMemory.store(keys, values, "softmax", beta=beta)
         recalled = (measure_recall(memory, queries, values) for memory in (relu, softmax))
-        found.append(Capacity(n, *recalled))
+        stray = (_interference(memory(queries), values) for memory in (relu, softmax))
+        found.append(Capacity(n, *recalled, *stray))
     return found
+
+
+def plot_capacity(found: Sequence[Capacity]) -> Figure:
+    """Return a picture of recall and interference over the number of pairs; needs ``[plots]``.
+
+    Examples
+    --------
+    >>> figure = plot_capacity(measure_capacity(8, (16, 64, 256)))
+    """
+    from lamina.plots.capacity import plot_capacity as plot
+
+    if not found:
+        raise SpecError(
+            "plot_capacity: expected what measure_capacity found, got an empty list. Measure some."
+        )
+    rows = [np.array(column, dtype=np.float64) for column in zip(*map(astuple, found), strict=True)]
+    return plot(*rows)
+
+
+def _interference(answers: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean((answers - values) ** 2) / np.mean(values**2)))
 
 
 def _unit(rng: np.random.Generator, n: int, d: int) -> npt.NDArray[np.float64]:

@@ -30,6 +30,7 @@ _FORMATS: Final = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+STRIP: Final = 64  # rows
 _KEPT_MODES: Final = ("L", "LA", "RGB", "RGBA", "I;16", "F")
 
 
@@ -114,7 +115,18 @@ def _decode(image_module: Any, file: Any, name: str, where: str) -> Array:
             has_alpha = mode in ("PA", "La", "RGBa") or "transparency" in upright.info
             target = "L" if mode == "1" else "RGBA" if has_alpha else "RGB"
             upright = upright.convert(target)
-        return np.array(upright)
+        return np.array(upright) if upright.mode == "F" else _to_array(upright)
+
+
+def _to_array(image: Any) -> Array:
+    """Return 8-bit pixels, copied in strips: NumPy by itself would make two copies on the way."""
+    width, height = image.size
+    n_channels = len(image.getbands())
+    pixels = np.empty((height, width, n_channels)[: 2 if n_channels == 1 else 3], np.uint8)
+    for top in range(0, height, STRIP):
+        bottom = min(top + STRIP, height)
+        pixels[top:bottom] = image.crop((0, top, width, bottom))
+    return pixels
 
 
 def _check_size(width: int, height: int, name: str, where: str) -> None:

@@ -5,11 +5,12 @@
     python benchmarks/fields_memory.py
     python benchmarks/fields_memory.py --picture PHOTO.png --seconds 60
 
-Without --picture, one of 4,000 x 6,000 pixels is made: scikit-image's coffee, enlarged tenfold, with
-noise. Each row is a process of its own. `before` is resident once everything is imported and a small
-picture was fitted and rendered (and, for arrays, the large one read); `peak` is the most it ever
-was after that. What is between them should be less than a second copy of the picture beside the
-network with its moments and gradients (16 bytes a parameter); `render` returns a picture of its own.
+Without --picture, one of 4,000 x 6,000 pixels is made: scikit-image's coffee, enlarged tenfold,
+with noise. Each row is a process of its own. `before` is resident once everything is imported and a
+small picture was fitted and rendered (and, for arrays, the large one read); `peak` is the most it
+ever was after that. What is between them should be less than a second copy of the picture beside
+the network with its moments and gradients (16 bytes a parameter); `render` returns a picture of its
+own.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lamina.core.late import look_up
+
 __version__ = "0.1.0"
 
 # The public names and the modules that hold them: each is a promise (tests/test_public_names.py).
@@ -134,12 +136,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"lamina.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lamina' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+    return look_up(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

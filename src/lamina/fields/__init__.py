@@ -5,8 +5,9 @@ Public names are looked up when first used: each kind of signal imports only wha
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from lamina.core.late import look_up
 
 # The public names and the modules that hold them, in the order of docs/fields.md.
 _HOME: dict[str, str] = {
@@ -38,12 +39,7 @@ __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lamina.fields' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+    return look_up(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

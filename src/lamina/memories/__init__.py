@@ -5,8 +5,9 @@ Public names are looked up when first used: only what reads a live model imports
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from lamina.core.late import look_up
 
 # The public names and the modules that hold them, in the order of docs/memories.md.
 _HOME: dict[str, str] = {
@@ -29,12 +30,7 @@ __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lamina.memories' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+    return look_up(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

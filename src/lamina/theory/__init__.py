@@ -5,10 +5,11 @@ Public names are looked up when first used: each proof imports only what it need
 
 from __future__ import annotations
 
-import importlib
 import sys
 from types import ModuleType
 from typing import Any
+
+from lamina.core.late import look_up
 
 # The public names and the modules that hold them, in the order of docs/theory.md.
 _HOME: dict[str, str] = {
@@ -82,12 +83,7 @@ sys.modules[__name__].__class__ = _Room
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lamina.theory' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+    return look_up(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

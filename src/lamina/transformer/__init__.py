@@ -5,10 +5,10 @@ Public names are looked up when first used; they need the extra ``[torch]``.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from lamina.core.errors import require_extra
+from lamina.core.late import look_up
 
 # The public names and the modules that hold them, in the order of docs/transformer.md.
 _HOME: dict[str, str] = {
@@ -36,13 +36,9 @@ __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'lamina.transformer' has no attribute {name!r}")
-    require_extra("torch", "torch")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
+    if name in _HOME:
+        require_extra("torch", "torch")
+    return look_up(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

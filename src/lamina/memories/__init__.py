@@ -24,6 +24,8 @@ _HOME: dict[str, str] = {
     "Promoted": "lamina.memories.bank",
     "Neuron": "lamina.memories.bank",
     "Agreement": "lamina.memories.bank",
+    "Pattern": "lamina.memories.patterns",
+    "PatternCoverage": "lamina.memories.patterns",
 }
 
 __all__ = [*_HOME]  # noqa: PLE0604 (all are strings)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lamina.core.errors import DataError, ModelFileError, ShapeError, SpecError, require_extra
+
+if TYPE_CHECKING:
+    from lamina.memories.patterns import Pattern, PatternCoverage
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,11 @@ def open(path: str | os.PathLike[str], model: Any = None) -> Bank:  # noqa: A001
     if model is not None:
         bank.check_model(model)
     return bank
+
+
+def _check_n_max(n_max: int, name: str) -> None:
+    if not 1 <= n_max <= 8:
+        raise SpecError(f"Bank.{name}: expected n_max of 1 to 8, got {n_max}. Choose another.")
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -240,6 +248,83 @@ class Bank:
             "FROM pairs LEFT JOIN luck USING (layer) GROUP BY layer ORDER BY layer"
         )
         return [Agreement(layer, n, share, float(chance)) for layer, n, share, chance in rows]
+
+    def patterns(self, layer: int, neuron: int, n_max: int = 3) -> list[Pattern]:
+        """Return the n-grams that at least 3 of a neuron's triggers hold, most telling first.
+
+        They stand within the last 8 tokens up to the trigger, which counts as one of them, and are
+        compared with 20,000 random places of the corpus.
+
+        References
+        ----------
+        Geva et al. 2021, arXiv:2012.14913, section 3, where people looked for patterns.
+        """
+        from lamina.memories.patterns import shared_patterns
+
+        self._check(layer, neuron, "patterns")
+        _check_n_max(n_max, "patterns")
+        return shared_patterns(self, layer, neuron, n_max, 20_000)
+
+    def pattern_coverage(
+        self, n_neurons: int = 100, n_max: int = 3, *, rng: int | np.random.Generator = 0
+    ) -> list[PatternCoverage]:
+        """Return for each layer the share of triggers that hold an n-gram which 3 of them share.
+
+        Parameters
+        ----------
+        n_neurons : int
+            Of each layer, chosen at random.
+        n_max : int
+            Tokens of an n-gram at most.
+        rng : int or Generator
+        """
+        from lamina.memories.patterns import layer_coverage
+
+        _check_n_max(n_max, "pattern_coverage")
+        if n_neurons < 1:
+            raise SpecError(
+                f"Bank.pattern_coverage: expected n_neurons >= 1, got {n_neurons}. Raise it."
+            )
+        return layer_coverage(self, n_neurons, n_max, np.random.default_rng(rng))
+
+    def trigger_ids(
+        self, layer: int, neurons: Sequence[int], window: int
+    ) -> dict[int, list[list[int]]]:
+        """Return for each neuron its triggers' last tokens, at most `window`, trigger included."""
+        rows = self._rows(
+            "SELECT t.neuron, s.ids[greatest(t.token + 2 - ?, 1):t.token + 1] FROM triggers t "
+            "JOIN sequences s USING (sequence) WHERE t.layer = ? AND t.neuron IN "
+            "(SELECT unnest(?)) ORDER BY t.neuron, t.rank",
+            [window, layer, list(neurons)],
+        )
+        found: dict[int, list[list[int]]] = {}
+        for neuron, ids in rows:
+            found.setdefault(neuron, []).append(ids)
+        return found
+
+    def tokens_before(
+        self, trigger: Trigger, window: int
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Return a trigger's last tokens, itself included, with starts and ends in its text."""
+        last = trigger.position + 1
+        first = max(last - window + 1, 1)
+        columns = ", ".join(f"{name}[{first}:{last}]" for name in ("ids", "starts", "ends"))
+        row = self._rows(
+            f"SELECT {columns} FROM sequences WHERE sequence = ?",
+            [trigger.sequence],
+        )[0]
+        return row[0], row[1], row[2]
+
+    def random_ids(self, n: int, window: int) -> list[list[int]]:
+        """Return n random places of the corpus, always the same: each its last tokens."""
+        rows = self._rows(
+            "SELECT s.ids[greatest(p.token + 2 - ?, 1):p.token + 1] FROM "
+            "(SELECT sequence, unnest(range(len(ids))) AS token FROM sequences) p "
+            "JOIN sequences s USING (sequence) "
+            "ORDER BY hash(sequence * 1000003 + p.token), sequence, p.token LIMIT ?",
+            [window, n],
+        )
+        return [ids for (ids,) in rows]
 
     def neurons_promoting(self, text: str, k: int = 20) -> list[Neuron]:
         """Return the neurons that promote a token of this text, whatever the spaces, by logit."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lamina.core.errors import DataError, ModelFileError, ShapeError, SpecError, require_extra
-
-if TYPE_CHECKING:
-    from lamina.memories.patterns import Pattern, PatternCoverage
+from lamina.core.errors import ModelFileError, ShapeError
+from lamina.memories.bank_file import BankFile, connect
+from lamina.memories.patterns import (
+    Pattern,
+    PatternCoverage,
+    layer_coverage,
+    shared_patterns,
+)
 
 
 @dataclass(frozen=True)
@@ -68,25 +70,6 @@ class Agreement:
     chance: float
 
 
-def connect(path: Path, where: str, *, read_only: bool) -> Any:
-    """Connect to a database; one sentence if it is locked, damaged or cannot be made."""
-    duckdb = require_extra("duckdb", "memories")
-    settings = {"memory_limit": "256MB", "threads": "1"}
-    try:
-        return duckdb.connect(str(path), read_only=read_only, config=settings)
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        if "lock" in reason.lower():
-            raise ModelFileError(
-                f"{where}: expected a bank that is free, got {str(path)!r}, which another process "
-                "is recording. Wait until it is finished."
-            ) from None
-        raise ModelFileError(
-            f"{where}: expected a bank of memories in {str(path)!r}, got: {reason}. Give the path "
-            "of one that memories.record wrote, in a folder that can be used."
-        ) from None
-
-
 def open(path: str | os.PathLike[str], model: Any = None) -> Bank:  # noqa: A001 (memories.open)
     """Open a finished bank, read-only: several processes may.
 
@@ -120,65 +103,17 @@ def open(path: str | os.PathLike[str], model: Any = None) -> Bank:  # noqa: A001
     return bank
 
 
-def _check_n_max(n_max: int, name: str) -> None:
-    if not 1 <= n_max <= 8:
-        raise SpecError(f"Bank.{name}: expected n_max of 1 to 8, got {n_max}. Choose another.")
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Return numbers, ascending, as text: 0 to 4, 7."""
-    runs: list[list[int]] = []
-    for n in numbers:
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
-
-
-class Bank:
+class Bank(BankFile):
     """What `record` found, read from its file. Close it, or use it in a ``with``."""
 
     def __init__(self, database: Any, path: str) -> None:
-        self.database, self.path = database, path
-        duckdb = require_extra("duckdb", "memories")
-        try:
-            self.facts: dict[str, Any] = json.loads(self._rows("SELECT json FROM facts")[0][0])
-            sizes = self._rows("SELECT layer, count(*) FROM neurons GROUP BY layer ORDER BY layer")
-        except (duckdb.Error, IndexError, TypeError, ValueError):
-            database.close()
-            raise ModelFileError(
-                f"memories.open: expected a bank of memories, got another file {path!r}. Give one "
-                "that memories.record wrote."
-            ) from None
-        self.d_ff = {int(layer): int(n) for layer, n in sizes}  # by layer, of those recorded
+        super().__init__(database, path)
         self._unit: dict[int, npt.NDArray[np.float32]] | None = None
-
-    def close(self) -> None:
-        """Close the file."""
-        self.database.close()
-
-    def __enter__(self) -> Bank:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def check_model(self, model: Any) -> None:
-        """Refuse a model that this bank was not recorded from, showing both fingerprints."""
-        from lamina.memories.live_model import LiveModel
-
-        found = LiveModel.find(model, "Bank.check_model").fingerprint()
-        if found != self.facts["model"]:
-            raise DataError(
-                f"Bank.check_model: expected the model with fingerprint {self.facts['model']}, of "
-                f"which {self.path!r} was recorded, got {found}. Record a bank of this model."
-            )
 
     def triggers(self, layer: int, neuron: int, k: int | None = None) -> list[Trigger]:
         """Return the tokens on which a neuron fired most, strongest first, by default all."""
-        self._check(layer, neuron, "triggers")
-        rows = self._rows(
+        self.check(layer, neuron, "triggers")
+        rows = self.rows(
             "SELECT t.coefficient, t.sequence, t.token, s.text, s.starts[t.token + 1], "
             "s.ends[t.token + 1] FROM (SELECT * FROM triggers WHERE layer = ? AND neuron = ?) t "
             "JOIN sequences s USING (sequence) ORDER BY t.rank LIMIT ?",
@@ -195,8 +130,8 @@ class Bank:
         The final norm, where the model has one, treats the value as if it were the whole residual
         stream; no coefficient is applied. At most 20 were kept.
         """
-        self._check(layer, neuron, "promotes")
-        rows = self._rows(
+        self.check(layer, neuron, "promotes")
+        rows = self.rows(
             "SELECT token, text, logit FROM promoted JOIN vocabulary USING (token) "
             "WHERE layer = ? AND neuron = ? ORDER BY rank LIMIT ?",
             [layer, neuron, k],
@@ -210,8 +145,8 @@ class Bank:
         """
         from lamina.memories.running import QUANTILES
 
-        self._check(layer, neuron, "statistics")
-        rate, mean, quantiles = self._rows(
+        self.check(layer, neuron, "statistics")
+        rate, mean, quantiles = self.rows(
             "SELECT rate, mean, quantiles FROM neurons WHERE layer = ? AND neuron = ?",
             [layer, neuron],
         )[0]
@@ -224,7 +159,7 @@ class Bank:
     def active_share(self) -> list[float]:
         """Return for each layer the mean share of its memories that are active on a token."""
         return [
-            x for (x,) in self._rows("SELECT avg(rate) FROM neurons GROUP BY layer ORDER BY layer")
+            x for (x,) in self.rows("SELECT avg(rate) FROM neurons GROUP BY layer ORDER BY layer")
         ]
 
     def agreement(self) -> list[Agreement]:
@@ -234,7 +169,7 @@ class Bank:
         ----------
         Geva et al. 2021, arXiv:2012.14913, figure 4.
         """
-        rows = self._rows(
+        rows = self.rows(
             "WITH pairs AS (SELECT t.layer, p.token AS top, s.ids[t.token + 2] AS next "
             "FROM triggers t JOIN promoted p USING (layer, neuron) "
             "JOIN sequences s USING (sequence) "
@@ -259,10 +194,7 @@ class Bank:
         ----------
         Geva et al. 2021, arXiv:2012.14913, section 3, where people looked for patterns.
         """
-        from lamina.memories.patterns import shared_patterns
-
-        self._check(layer, neuron, "patterns")
-        _check_n_max(n_max, "patterns")
+        self.check(layer, neuron, "patterns")
         return shared_patterns(self, layer, neuron, n_max, 20_000)
 
     def pattern_coverage(
@@ -278,57 +210,11 @@ class Bank:
             Tokens of an n-gram at most.
         rng : int or Generator
         """
-        from lamina.memories.patterns import layer_coverage
-
-        _check_n_max(n_max, "pattern_coverage")
-        if n_neurons < 1:
-            raise SpecError(
-                f"Bank.pattern_coverage: expected n_neurons >= 1, got {n_neurons}. Raise it."
-            )
         return layer_coverage(self, n_neurons, n_max, np.random.default_rng(rng))
-
-    def trigger_ids(
-        self, layer: int, neurons: Sequence[int], window: int
-    ) -> dict[int, list[list[int]]]:
-        """Return for each neuron its triggers' last tokens, at most `window`, trigger included."""
-        rows = self._rows(
-            "SELECT t.neuron, s.ids[greatest(t.token + 2 - ?, 1):t.token + 1] FROM triggers t "
-            "JOIN sequences s USING (sequence) WHERE t.layer = ? AND t.neuron IN "
-            "(SELECT unnest(?)) ORDER BY t.neuron, t.rank",
-            [window, layer, list(neurons)],
-        )
-        found: dict[int, list[list[int]]] = {}
-        for neuron, ids in rows:
-            found.setdefault(neuron, []).append(ids)
-        return found
-
-    def tokens_before(
-        self, trigger: Trigger, window: int
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Return a trigger's last tokens, itself included, with starts and ends in its text."""
-        last = trigger.position + 1
-        first = max(last - window + 1, 1)
-        columns = ", ".join(f"{name}[{first}:{last}]" for name in ("ids", "starts", "ends"))
-        row = self._rows(
-            f"SELECT {columns} FROM sequences WHERE sequence = ?",
-            [trigger.sequence],
-        )[0]
-        return row[0], row[1], row[2]
-
-    def random_ids(self, n: int, window: int) -> list[list[int]]:
-        """Return n random places of the corpus, always the same: each its last tokens."""
-        rows = self._rows(
-            "SELECT s.ids[greatest(p.token + 2 - ?, 1):p.token + 1] FROM "
-            "(SELECT sequence, unnest(range(len(ids))) AS token FROM sequences) p "
-            "JOIN sequences s USING (sequence) "
-            "ORDER BY hash(sequence * 1000003 + p.token), sequence, p.token LIMIT ?",
-            [window, n],
-        )
-        return [ids for (ids,) in rows]
 
     def neurons_promoting(self, text: str, k: int = 20) -> list[Neuron]:
         """Return the neurons that promote a token of this text, whatever the spaces, by logit."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT layer, neuron, max(logit) AS score FROM promoted WHERE token IN "
             "(SELECT token FROM vocabulary WHERE trim(text) = ?) "
             "GROUP BY layer, neuron ORDER BY score DESC, layer, neuron LIMIT ?",
@@ -356,14 +242,14 @@ class Bank:
 
     def neurons_alike(self, layer: int, neuron: int, k: int = 20) -> list[Neuron]:
         """Return the other neurons whose values have the largest cosine with this one's."""
-        self._check(layer, neuron, "neurons_alike")
+        self.check(layer, neuron, "neurons_alike")
         found = self.neurons_along(self._directions()[layer][neuron], k + 1)
         return [other for other in found if (other.layer, other.neuron) != (layer, neuron)][:k]
 
     def _directions(self) -> dict[int, npt.NDArray[np.float32]]:
         """Return each layer's values, divided by their lengths; kept once read."""
         if self._unit is None:
-            blobs = self._rows("SELECT layer, value FROM directions ORDER BY layer")
+            blobs = self.rows("SELECT layer, value FROM directions ORDER BY layer")
             self._unit = {
                 layer: np.frombuffer(blob, np.float16)
                 .reshape(self.d_ff[layer], -1)
@@ -371,20 +257,3 @@ class Bank:
                 for layer, blob in blobs
             }
         return self._unit
-
-    def _check(self, layer: int, neuron: int, name: str) -> None:
-        width = self.d_ff.get(layer)
-        if width is None:
-            raise SpecError(
-                f"Bank.{name}: expected a layer that was recorded, {ranges(self.d_ff)}, got "
-                f"{layer}. Count from 0."
-            )
-        if not 0 <= neuron < width:
-            raise SpecError(
-                f"Bank.{name}: expected a neuron below {width}, got {neuron} in layer {layer}. "
-                "Count from 0."
-            )
-
-    def _rows(self, query: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self.database.execute(query, values or []).fetchall()
-        return rows

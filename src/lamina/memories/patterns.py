@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from lamina.memories.bank import Bank
+from lamina.core.errors import SpecError
+from lamina.memories.bank_file import BankFile
 
 Gram = tuple[int, ...]
 
@@ -67,6 +67,10 @@ class PatternCoverage:
     chance_at_end: float
 
 
+# The last tokens up to a trigger or place t, which DuckDB counts from 1
+_SLICE: Final = f"greatest(t.token + 2 - {WINDOW}, 1):t.token + 1"
+
+
 def grams(ids: Sequence[int], n_max: int) -> set[Gram]:
     """Return all n-grams of 1 to n_max tokens."""
     return {tuple(ids[i : i + n]) for n in range(1, n_max + 1) for i in range(len(ids) - n + 1)}
@@ -87,15 +91,41 @@ def covered(group: list[list[int]], n_max: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
+def trigger_ids(bank: BankFile, layer: int, neurons: Sequence[int]) -> dict[int, list[list[int]]]:
+    """Return for each neuron its triggers' last tokens, themselves included."""
+    rows = bank.rows(
+        f"SELECT t.neuron, s.ids[{_SLICE}] FROM triggers t JOIN sequences s USING (sequence) "
+        "WHERE t.layer = ? AND t.neuron IN (SELECT unnest(?)) ORDER BY t.neuron, t.rank",
+        [layer, list(neurons)],
+    )
+    found: dict[int, list[list[int]]] = {}
+    for neuron, ids in rows:
+        found.setdefault(neuron, []).append(ids)
+    return found
+
+
+def random_ids(bank: BankFile, n: int) -> list[list[int]]:
+    """Return the last tokens of n random places of the corpus, always the same."""
+    rows = bank.rows(
+        f"SELECT s.ids[{_SLICE}] FROM "
+        "(SELECT sequence, unnest(range(len(ids))) AS token FROM sequences) t "
+        "JOIN sequences s USING (sequence) "
+        "ORDER BY hash(sequence * 1000003 + t.token), sequence, t.token LIMIT ?",
+        [n],
+    )
+    return [ids for (ids,) in rows]
+
+
 def shared_patterns(
-    bank: Bank, layer: int, neuron: int, n_max: int, n_random: int
+    bank: BankFile, layer: int, neuron: int, n_max: int, n_random: int
 ) -> list[Pattern]:
     """Return the n-grams that at least `SHARED` of a neuron's triggers hold, telling ones first.
 
     An n-gram within a longer one that as many triggers hold is left out. They are ordered by
     triggers times the logarithm of the lift.
     """
-    group = bank.trigger_ids(layer, [neuron], WINDOW).get(neuron, [])
+    _check_n_max(n_max, "patterns")
+    group = trigger_ids(bank, layer, [neuron]).get(neuron, [])
     inside = Counter(gram for ids in group for gram in grams(ids, n_max))
     at_end = Counter(gram for ids in group for gram in endings(ids, n_max))
     chosen = {gram: n for gram, n in inside.items() if n >= SHARED}
@@ -106,7 +136,7 @@ def shared_patterns(
             n == m and len(other) > len(gram) and _holds(other, gram) for other, m in chosen.items()
         )
     }
-    places = bank.random_ids(n_random, WINDOW)
+    places = random_ids(bank, n_random)
     usual = Counter(gram for ids in places for gram in grams(ids, n_max) & whole.keys())
     texts = _texts(bank, layer, neuron, n_max)
     found = []
@@ -119,20 +149,30 @@ def shared_patterns(
 
 
 def layer_coverage(
-    bank: Bank, n_neurons: int, n_max: int, rng: np.random.Generator
+    bank: BankFile, n_neurons: int, n_max: int, rng: np.random.Generator
 ) -> list[PatternCoverage]:
     """Return each layer's coverage, of a sample of its neurons, beside chance."""
+    _check_n_max(n_max, "pattern_coverage")
+    if n_neurons < 1:
+        raise SpecError(
+            f"Bank.pattern_coverage: expected n_neurons >= 1, got {n_neurons}. Raise it."
+        )
     top_k = int(bank.facts["top_k"])
-    places = bank.random_ids(n_neurons * top_k, WINDOW)
+    places = random_ids(bank, n_neurons * top_k)
     luck = _share([places[i : i + top_k] for i in range(0, len(places), top_k)], n_max)
     found = []
     for layer, d_ff in bank.d_ff.items():
         chosen = np.sort(rng.choice(d_ff, min(n_neurons, d_ff), replace=False)).tolist()
-        groups = bank.trigger_ids(layer, chosen, WINDOW)
+        groups = trigger_ids(bank, layer, chosen)
         found.append(
             PatternCoverage(layer, len(chosen), *_share(list(groups.values()), n_max), *luck)
         )
     return found
+
+
+def _check_n_max(n_max: int, name: str) -> None:
+    if not 1 <= n_max <= 8:
+        raise SpecError(f"Bank.{name}: expected n_max of 1 to 8, got {n_max}. Choose another.")
 
 
 def _share(groups: list[list[list[int]]], n_max: int) -> tuple[float, float]:
@@ -141,12 +181,16 @@ def _share(groups: list[list[list[int]]], n_max: int) -> tuple[float, float]:
     return sum(a for a, _ in hits) / max(n, 1), sum(b for _, b in hits) / max(n, 1)
 
 
-def _texts(bank: Bank, layer: int, neuron: int, n_max: int) -> dict[Gram, str]:
+def _texts(bank: BankFile, layer: int, neuron: int, n_max: int) -> dict[Gram, str]:
     """Return the n-grams before a neuron's triggers as they stand in the corpus, verbatim."""
     found: dict[Gram, str] = {}
-    for trigger in bank.triggers(layer, neuron):
-        ids, starts, ends = bank.tokens_before(trigger, WINDOW)
-        text = trigger.before + trigger.token + trigger.after
+    parts = ", ".join(f"s.{name}[{_SLICE}]" for name in ("ids", "starts", "ends"))
+    rows = bank.rows(
+        f"SELECT {parts}, s.text FROM triggers t JOIN sequences s USING (sequence) "
+        "WHERE t.layer = ? AND t.neuron = ?",
+        [layer, neuron],
+    )
+    for ids, starts, ends, text in rows:
         for n in range(1, n_max + 1):
             for i in range(len(ids) - n + 1):
                 found.setdefault(tuple(ids[i : i + n]), text[starts[i] : ends[i + n - 1]])

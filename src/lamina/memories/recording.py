@@ -22,8 +22,9 @@ import numpy as np
 
 from lamina.core.errors import DataError, ModelFileError, SpecError, require_extra
 from lamina.core.modelfile import write_atomically
-from lamina.memories.bank import Bank, connect
+from lamina.memories.bank import Bank
 from lamina.memories.bank import open as open_bank
+from lamina.memories.bank_file import connect
 from lamina.memories.finish import finish
 from lamina.memories.live_model import LiveModel, check_tokenizer, fingerprint_tokenizer
 from lamina.memories.running import Running

@@ -24,6 +24,8 @@ _HOME: dict[str, str] = {
     "Promoted": "lamina.memories.bank",
     "Neuron": "lamina.memories.bank",
     "Agreement": "lamina.memories.bank",
+    "Refinement": "lamina.memories.refinement",
+    "measure_refinement": "lamina.memories.refinement",
     "Pattern": "lamina.memories.patterns",
     "PatternCoverage": "lamina.memories.patterns",
 }

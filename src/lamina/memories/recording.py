@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +28,8 @@ from lamina.memories.bank_file import connect
 from lamina.memories.finish import finish
 from lamina.memories.live_model import LiveModel, check_tokenizer, fingerprint_tokenizer
 from lamina.memories.running import Running
+from lamina.memories.sequences import cut
+from lamina.memories.watch import watch_coefficients
 
 WHERE: Final = "memories.record"
 BATCH: Final = 8  # sequences that run together
@@ -224,7 +226,7 @@ class Recording:
         """Read the texts to their end."""
         import torch
 
-        sequences = cut(texts, self.tokenizer, self.facts["max_length"])
+        sequences = cut(texts, self.tokenizer, self.facts["max_length"], WHERE)
         chain = b""
         for sequence in islice(sequences, self.n_sequences):
             chain = _extend(chain, sequence)
@@ -274,7 +276,11 @@ class Recording:
         where = (place.reshape(-1)[flat], priority.reshape(-1)[flat])
         with ExitStack() as hooks:
             for layer, running in self.running.items():
-                _watch(self.live.blocks[layer], running, flat, where, hooks)
+
+                def take(h: Any, active: Any, running: Running = running) -> None:
+                    running.add(h[flat].float(), active[flat], *where)
+
+                watch_coefficients(self.live.blocks[layer], take, hooks)
             base = getattr(self.live.model, "base_model", self.live.model)
             base(input_ids=ids, attention_mask=real.long())
         self.database.execute("BEGIN")
@@ -309,62 +315,6 @@ class Recording:
         }
         data = save(tensors, metadata={"facts": json.dumps(facts)})
         write_atomically(self.state_path, [data], WHERE)
-
-
-def _watch(
-    block: Any, running: Running, flat: Any, where: tuple[Any, Any], hooks: ExitStack
-) -> None:
-    """Hook a block: its second matrix's input is the coefficients, its gate tells activity."""
-    gate: list[Any] = []
-
-    def keep_gate(_module: Any, _inputs: Any, output: Any) -> None:
-        half = block.weights["w_gate"].half
-        gate[:] = [output if half is None else output.narrow(-1, half * block.d_ff, block.d_ff)]
-
-    def take(_module: Any, inputs: tuple[Any, ...]) -> None:
-        h = inputs[0].reshape(-1, block.d_ff)[flat].float()
-        active = gate[0].reshape(-1, block.d_ff)[flat] > 0 if block.gated else h > 0
-        running.add(h, active, *where)
-
-    outer = block.weights["w_down" if block.gated else "w_out"].owner
-    hooks.callback(outer.register_forward_pre_hook(take).remove)
-    if block.gated:
-        owner = block.weights["w_gate"].owner
-        hooks.callback(owner.register_forward_hook(keep_gate).remove)
-
-
-def cut(texts: Iterable[str], tokenizer: Any, max_length: int) -> Iterator[dict[str, Any]]:
-    """Cut texts into sequences of tokens, each with the very text that it covers."""
-    if isinstance(texts, str):
-        texts = [texts]
-    for text in texts:
-        if not isinstance(text, str):
-            raise DataError(
-                f"{WHERE}: expected texts of str, got {type(text).__name__}. Decode bytes first."
-            )
-        parts = tokenizer(
-            text,
-            truncation=True,
-            max_length=max_length,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-        )
-        columns = (parts["input_ids"], parts["offset_mapping"], parts["special_tokens_mask"])
-        for ids, offsets, special in zip(*columns, strict=True):
-            covered = [o for o, s in zip(offsets, special, strict=True) if not s]
-            if not covered:
-                continue
-            first, last = covered[0][0], covered[-1][1]
-            yield {
-                "text": text[first:last],
-                "ids": list(ids),
-                "starts": [
-                    0 if s else a - first for (a, _), s in zip(offsets, special, strict=True)
-                ],
-                "ends": [0 if s else b - first for (_, b), s in zip(offsets, special, strict=True)],
-                "special": list(special),
-            }
 
 
 def _extend(chain: bytes, sequence: dict[str, Any]) -> bytes:

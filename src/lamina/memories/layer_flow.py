@@ -1,0 +1,72 @@
+"""What flows through each layer of a live model: the residual, the memories' sum, and both."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from lamina.memories.live_model import LiveModel
+
+
+@dataclass
+class LayerFlow:
+    """One layer's hidden states during a forward pass, (n_sequences, n_tokens, d_model) each.
+
+    Attributes
+    ----------
+    residual : tensor
+        The stream before the feed-forward layer's output is added.
+    ffn : tensor
+        What is added: the layer's output, after a norm of its own where the family has one.
+    output : tensor
+        The layer's output: their sum, normed in post-norm families such as BERT.
+    """
+
+    ffn: Any = None
+    output: Any = None
+    normed: list[tuple[Any, Any]] = field(default_factory=list)  # inputs and outputs of its norms
+
+    @property
+    def residual(self) -> Any:
+        """The stream before, found from what came after."""
+        for before, after in self.normed:
+            if _same(after, self.output):  # post-norm: the norm's input is the sum
+                return before - self.ffn
+        return self.output - self.ffn
+
+
+def watch_layers(live: LiveModel, hooks: ExitStack) -> list[LayerFlow]:
+    """Hook a model so that each forward pass fills the flows, one a feed-forward layer."""
+    flows = []
+    for block in live.blocks:
+        flow = LayerFlow()
+        layer = live.model.get_submodule(f"{block.stack}.{block.layer}")
+        outer = block.weights["w_down" if block.gated else "w_out"].owner
+
+        def begin(_module: Any, _inputs: Any, flow: LayerFlow = flow) -> None:
+            flow.normed.clear()
+
+        def keep_ffn(_module: Any, _inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
+            flow.ffn = output
+
+        def keep_norm(_module: Any, inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
+            if flow.ffn is not None and _same(inputs[0], flow.ffn):
+                flow.ffn = output  # Gemma 2 norms what it adds
+            flow.normed.append((inputs[0], output))
+
+        def keep_output(_module: Any, _inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
+            flow.output = output[0] if isinstance(output, tuple) else output
+
+        hooks.callback(layer.register_forward_pre_hook(begin).remove)
+        hooks.callback(outer.register_forward_hook(keep_ffn).remove)
+        for module in layer.modules():
+            if "norm" in type(module).__name__.lower():
+                hooks.callback(module.register_forward_hook(keep_norm).remove)
+        hooks.callback(layer.register_forward_hook(keep_output).remove)
+        flows.append(flow)
+    return flows
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a.shape == b.shape and a.data_ptr() == b.data_ptr())

@@ -1,4 +1,4 @@
-"""A model's weights from a folder or a .gguf file on this machine; nothing is downloaded."""
+"""A model's weights and tokenizer from a folder or a .gguf file; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -50,3 +50,34 @@ def load_local(path: str | os.PathLike[str], where: str, dtype: Any = None) -> A
             "Pass a whole model, in safetensors or .gguf."
         ) from error
     return model.eval()
+
+
+def load_tokenizer(path: str | os.PathLike[str], where: str) -> Any:
+    """Return the tokenizer of a folder or a .gguf file.
+
+    Parameters
+    ----------
+    path : str or Path
+    where : str
+        What an error names.
+
+    Raises
+    ------
+    DataError
+        If there is none, or transformers cannot read it.
+    """
+    place = Path(path)
+    transformers = require_extra("transformers", "torch")
+    options: dict[str, Any] = {"local_files_only": True}
+    if place.suffix == ".gguf":
+        options["gguf_file"] = place.name
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            str(place.parent if place.suffix == ".gguf" else place), **options
+        )
+    except Exception as error:  # whatever wrong bytes make transformers raise
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise DataError(
+            f"{where}: expected a tokenizer that transformers can read in {str(path)!r}, got: "
+            f"{text}. Save it there with tokenizer.save_pretrained."
+        ) from error

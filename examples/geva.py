@@ -34,9 +34,9 @@ Not comparable:
 - People marked 65 to 80 % of the paper's triggers as showing a pattern that they could name. Here
   a trigger counts if it holds an n-gram, of up to 3 of its last 8 tokens, that at least 3 of its
   neuron's triggers hold; by chance random places do so as often as is shown.
-- The paper's model has plain ReLU layers and no norm before its unembedding. In gated layers a memory
-  is active where its gate is positive, which is so about half of the time by itself, and its
-  coefficient has either sign; values are read through the final norm.
+- The paper's model has plain ReLU layers and no norm before its unembedding. In gated layers a
+  memory is active where its gate is positive, which is so about half of the time by itself, and
+  its coefficient has either sign; values are read through the final norm.
 - The paper's corpus, WikiText-103, is some 100 million tokens: with fewer, triggers are weaker, and
   agreement lower."""
 

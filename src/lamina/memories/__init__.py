@@ -13,6 +13,7 @@ from lamina.core.late import look_up
 _HOME: dict[str, str] = {
     "KeyValueMemory": "lamina.memories.key_value",
     "Capacity": "lamina.memories.capacity",
+    "keys_from_text": "lamina.memories.text_keys",
     "measure_capacity": "lamina.memories.capacity",
     "measure_recall": "lamina.memories.capacity",
     "plot_capacity": "lamina.memories.capacity",
@@ -24,6 +25,8 @@ _HOME: dict[str, str] = {
     "Promoted": "lamina.memories.bank",
     "Neuron": "lamina.memories.bank",
     "Agreement": "lamina.memories.bank",
+    "explain": "lamina.memories.prompt",
+    "Explanation": "lamina.memories.explanation",
     "Refinement": "lamina.memories.refinement",
     "measure_refinement": "lamina.memories.refinement",
     "Pattern": "lamina.memories.patterns",

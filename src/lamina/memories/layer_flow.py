@@ -15,17 +15,29 @@ class LayerFlow:
 
     Attributes
     ----------
+    input : tensor
+        What comes in from the layer before.
     residual : tensor
         The stream before the feed-forward layer's output is added.
     ffn : tensor
         What is added: the layer's output, after a norm of its own where the family has one.
+    raw, ffn_norm : tensor and module, or None
+        The layer's sum of memories before that norm, and the norm.
     output : tensor
-        The layer's output: their sum, normed in post-norm families such as BERT.
+        The layer's output: the sum of residual and ffn, normed in post-norm families such as BERT.
     """
 
+    input: Any = None
     ffn: Any = None
+    raw: Any = None
+    ffn_norm: Any = None
     output: Any = None
     normed: list[tuple[Any, Any]] = field(default_factory=list)  # inputs and outputs of its norms
+
+    @property
+    def post_norm(self) -> bool:
+        """Whether the layer norms the stream itself, so that nothing goes straight through."""
+        return any(_same(after, self.output) for _, after in self.normed)
 
     @property
     def residual(self) -> Any:
@@ -44,21 +56,22 @@ def watch_layers(live: LiveModel, hooks: ExitStack) -> list[LayerFlow]:
         layer = live.model.get_submodule(f"{block.stack}.{block.layer}")
         outer = block.weights["w_down" if block.gated else "w_out"].owner
 
-        def begin(_module: Any, _inputs: Any, flow: LayerFlow = flow) -> None:
+        def begin(_module: Any, inputs: Any, named: Any, flow: LayerFlow = flow) -> None:
+            flow.input = inputs[0] if inputs else named["hidden_states"]
             flow.normed.clear()
 
         def keep_ffn(_module: Any, _inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
             flow.ffn = output
 
-        def keep_norm(_module: Any, inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
-            if flow.ffn is not None and _same(inputs[0], flow.ffn):
-                flow.ffn = output  # Gemma 2 norms what it adds
+        def keep_norm(module: Any, inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
+            if flow.ffn is not None and _same(inputs[0], flow.ffn):  # Gemma 2 norms what it adds
+                flow.raw, flow.ffn_norm, flow.ffn = flow.ffn, module, output
             flow.normed.append((inputs[0], output))
 
         def keep_output(_module: Any, _inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
             flow.output = output[0] if isinstance(output, tuple) else output
 
-        hooks.callback(layer.register_forward_pre_hook(begin).remove)
+        hooks.callback(layer.register_forward_pre_hook(begin, with_kwargs=True).remove)
         hooks.callback(outer.register_forward_hook(keep_ffn).remove)
         for module in layer.modules():
             if "norm" in type(module).__name__.lower():

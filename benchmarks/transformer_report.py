@@ -1,4 +1,6 @@
-"""Write the table of docs/transformer.md from the JSON of benchmarks/transformer.py alone.
+"""Write the tables of docs/transformer.md from the JSON of benchmarks/transformer.py alone.
+
+The one on the small Transformer is from the JSON of examples/small_transformer.py.
 
 ::
 
@@ -17,6 +19,13 @@ from report import markdown_table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "transformer.json"
 START, END = "<!-- transformer:start -->", "<!-- transformer:end -->"
+SMALL = RESULTS.with_name("small_transformer.json")
+SMALL_START, SMALL_END = "<!-- small:start -->", "<!-- small:end -->"
+KINDS = {
+    "dense": "dense",
+    "loss": "experts, balance loss",
+    "bias": "experts, selection bias",
+}
 WORDS = {
     "ffn": "768→3072 GELU, 2,048 tokens, forward + backward",
     "ffn-one-token": "the same, one token",
@@ -60,12 +69,45 @@ def fill(page: str, found: Found) -> str:
     return re.sub(f"{START}.*?{END}", lambda _: block, page, flags=re.DOTALL)
 
 
+def fill_small(page: str, found: Found) -> str:
+    """Return the page with the small Transformers' table between its marks."""
+    head = ["channel mixer", "parameters", "active", "bits a character", "ms a step"]
+    head += ["load of an expert over the mean", "bits it tells of its character, by layer"]
+    body = []
+    for kind, run in found["models"].items():
+        loads = [value for layer in run["layers"] for value in layer["load"]]
+        told = ", ".join(f"{layer['information']:.2f}" for layer in run["layers"])
+        body.append(
+            [
+                KINDS[kind],
+                f"{run['n_params']:,}",
+                f"{run['n_active']:,}",
+                f"{run['curve'][-1][1]:.3f}",
+                f"{1e3 * run['seconds_a_step']:.0f}",
+                f"{min(loads):.2f} to {max(loads):.2f}" if loads else "",
+                told,
+            ]
+        )
+    chance = max(
+        layer["information_shuffled"] for run in found["models"].values() for layer in run["layers"]
+    )
+    note = (
+        f"{found['steps']:,} steps of 2,048 characters, of a text of {found['characters']:,}; bits "
+        f"are of held-out characters ({found['unigram_bits']:.2f} by their frequencies alone). One "
+        f"thread of two busy cores. Shuffled characters tell {chance:.3f} bits at most."
+    )
+    block = f"{SMALL_START}\n{markdown_table(head, body)}\n\n{note}\n{SMALL_END}"
+    return re.sub(f"{SMALL_START}.*?{SMALL_END}", lambda _: block, page, flags=re.DOTALL)
+
+
 @click.command(help=(__doc__ or "").replace("::\n", "\b"))
 @click.argument("pages", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(pages: tuple[Path, ...]) -> None:
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    small = json.loads(SMALL.read_text(encoding="utf-8"))
     for page in pages:
-        page.write_text(fill(page.read_text(encoding="utf-8"), found), encoding="utf-8")
+        text = fill_small(fill(page.read_text(encoding="utf-8"), found), small)
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

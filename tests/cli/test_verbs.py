@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lamina.cli.main import VERBS, cli
+from lamina.cli.memories import VERBS as MEMORIES
 from lamina.cli.prove import CLAIMS
 
 N = 240
@@ -308,7 +309,11 @@ def test_version_and_help() -> None:
         assert f"  {verb} " in listed
         text = succeed(verb, "--help").stdout
         assert f"Example: lamina {verb}" in text
-        assert "--json" in text or verb == "prove"  # a group of verbs, which have it
+        assert "--json" in text or verb in ("prove", "memories")  # groups, whose verbs have it
+    for verb in MEMORIES:
+        text = succeed("memories", verb, "--help").stdout
+        assert f"Example: lamina memories {verb}" in text
+        assert "--json" in text or verb == "browse"
     for claim in CLAIMS:
         text = succeed("prove", claim, "--help").stdout
         assert f"Example: lamina prove {claim}" in text

@@ -200,6 +200,41 @@ def test_a_killed_recording_goes_on_to_the_same_bank(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "whole"]
 
 
+FULL = """
+    import resource, sys
+    from tests.memories.test_recording import TEXTS, make_model, make_tokenizer
+    from lamina import LaminaError, memories
+    import torch
+    torch.set_num_threads(1)
+    model, tokenizer, path = make_model("gpt2"), make_tokenizer(), sys.argv[1]
+    def fill(done):  # no file grows any more, as on a full disk
+        if done.n_sequences > 20:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    try:
+        memories.record(model, tokenizer, TEXTS, path, max_length=12, checkpoint_every=2,
+            progress=fill)
+    except LaminaError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_full_disk_gets_one_sentence_and_the_recording_goes_on(tmp_path):
+    path = tmp_path / "b"
+    code = textwrap.dedent(FULL)
+    run = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ModelFileError memories.record: expected"), done.stdout
+    assert done.stdout.count("\n") == 1
+    assert not path.exists()
+    model, tokenizer, seen = make_model("gpt2"), make_tokenizer(), []
+    resumed = memories.record(model, tokenizer, TEXTS, path, max_length=12, progress=seen.append)
+    assert seen[0].n_sequences > 8  # not from the start
+    whole = memories.record(model, tokenizer, TEXTS, tmp_path / "whole", max_length=12)
+    for neuron in range(5):
+        assert resumed.triggers(1, neuron) == whole.triggers(1, neuron)
+
+
 def test_several_processes_read_one_bank(tmp_path):
     path = tmp_path / "b"
     code = "import sys; from lamina import memories; print(len(memories.open(sys.argv[1]).d_ff))"

@@ -39,6 +39,7 @@ VERBS = (
     "prove",
     "anatomy",
     "accelerate",
+    "memories",
     "bench",
     "info",
 )

@@ -18,6 +18,7 @@ from lamina.memories.patterns import (
     layer_coverage,
     shared_patterns,
 )
+from lamina.memories.text_search import TextSearch
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,13 @@ class Bank(BankFile):
     def __init__(self, database: Any, path: str) -> None:
         super().__init__(database, path)
         self._unit: dict[int, npt.NDArray[np.float32]] | None = None
+        self._text: TextSearch | None = None
+
+    def close(self) -> None:
+        """Close the file, and the index of its texts."""
+        if self._text is not None:
+            self._text.close()
+        super().close()
 
     def triggers(self, layer: int, neuron: int, k: int | None = None) -> list[Trigger]:
         """Return the tokens on which a neuron fired most, strongest first, by default all."""
@@ -155,6 +163,16 @@ class Bank(BankFile):
             "mean": mean,
             "quantiles": dict(zip(QUANTILES, quantiles, strict=True)),
         }
+
+    def strongest(self, layer: int, k: int = 20) -> list[Neuron]:
+        """Return a layer's neurons with the largest coefficients, which are the scores."""
+        self.check(layer, 0, "strongest")
+        rows = self.rows(
+            "SELECT layer, neuron, coefficient FROM triggers WHERE layer = ? AND rank = 0 "
+            "ORDER BY coefficient DESC, neuron LIMIT ?",
+            [layer, k],
+        )
+        return [Neuron(*row) for row in rows]
 
     def active_share(self) -> list[float]:
         """Return for each layer the mean share of its memories that are active on a token."""
@@ -221,6 +239,21 @@ class Bank(BankFile):
             [text.strip(), k],
         )
         return [Neuron(*row) for row in rows]
+
+    def neurons_triggered_by(self, words: str, k: int = 20) -> list[Neuron]:
+        """Return the neurons that fire on these words, or within 7 tokens after them.
+
+        The score is the share of a neuron's triggers that do so. Case, accents and punctuation do
+        not count. The first search of a bank makes an index beside it, ``PATH.search``.
+
+        Raises
+        ------
+        DataError
+            There is no word in it.
+        """
+        if self._text is None:
+            self._text = TextSearch(self)
+        return [Neuron(*row) for row in self._text.neurons(words, k)]
 
     def neurons_along(self, direction: npt.ArrayLike, k: int = 20) -> list[Neuron]:
         """Return the neurons whose values have the largest cosine with a vector of d_model.

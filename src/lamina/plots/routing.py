@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.plots.style import BLUE, GREEN, GREY, ORANGE, plain, styled
+from lamina.plots.style import BLUE, GREEN, GREY, INK, ORANGE, plain, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,4 +83,59 @@ def plot_load_over_time(
     bottom.set_ylabel("share")
     bottom.grid()
     bottom.legend()
+    return figure
+
+
+@styled
+def plot_specialisation(lift: Floats, names: list[str], title: str) -> Figure:
+    """Return a map of how much more of a class of tokens each expert takes than its share.
+
+    Parameters
+    ----------
+    lift : (n_experts, n_classes) float64
+        The share of a class among an expert's tokens over that among all; 1 is no preference.
+    names : list of str
+        Of the classes.
+    title : str
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.8 + 0.8 * len(names), 1.6 + 0.32 * len(lift)), layout="constrained")
+    axes = figure.subplots()
+    shown = np.log2(np.maximum(lift, 2.0**-4))
+    image = axes.imshow(shown, cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
+    for (i, j), value in np.ndenumerate(lift):
+        colour = "white" if abs(shown[i, j]) > 2 else INK
+        axes.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set_xticks(range(len(names)), [plain(name) for name in names])
+    axes.set_yticks(range(len(lift)))
+    axes.set_ylabel("expert")
+    axes.set_title(plain(title))
+    bar = figure.colorbar(image, ax=axes, label="times its share")
+    bar.set_ticks([-3, -2, -1, 0, 1, 2, 3], labels=["1/8", "1/4", "1/2", "1", "2", "4", "8"])
+    return figure
+
+
+@styled
+def plot_losses(curves: dict[str, tuple[Floats, Floats]], unit: str) -> Figure:
+    """Return held-out losses over training steps, one line a model.
+
+    Parameters
+    ----------
+    curves : dict of name to (steps, losses)
+    unit : str
+        Of the losses.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    styles = ("-", "--", "-.", ":")
+    for i, (name, (steps, losses)) in enumerate(curves.items()):
+        colour = (BLUE, ORANGE, GREEN, GREY)[i % 4]
+        axes.plot(steps, losses, color=colour, ls=styles[i % 4], label=plain(name))
+    axes.set_xlabel("step")
+    axes.set_ylabel(unit)
+    axes.grid()
+    axes.legend()
     return figure

@@ -1,0 +1,81 @@
+"""What the verbs on memories share: loading a model, naming a neuron, showing text safely."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lamina.cli.console import one_line
+
+if TYPE_CHECKING:
+    from lamina.memories import Bank, Trigger
+
+_NEURON = re.compile(r"^(\d{1,6}):(\d{1,9})$")
+AROUND = 60  # characters shown before and after a trigger
+
+
+def load(path: str, verb: str) -> tuple[Any, Any]:
+    """Return a model of this machine in float32, and its tokenizer."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from lamina.core.errors import require_extra
+
+    torch = require_extra("torch", "torch")
+    require_extra("transformers", "torch").utils.logging.disable_progress_bar()
+    from lamina.transformer.local_model import load_local, load_tokenizer
+
+    return load_local(path, verb, torch.float32), load_tokenizer(path, verb)
+
+
+def neuron_of(text: str, option: str) -> tuple[int, int]:
+    """Return (layer, neuron) of L:N."""
+    found = _NEURON.match(text)
+    if found is None:
+        raise click.UsageError(f"expected {option} LAYER:NEURON, such as 18:1459, got {text!r}.")
+    return int(found[1]), int(found[2])
+
+
+def read_texts(files: tuple[str, ...], max_bytes: int | None, verb: str) -> list[str]:
+    """Return the paragraphs of some files, "-" for standard input, at most so many bytes."""
+    from lamina.core.errors import DataError
+
+    paragraphs: list[str] = []
+    left = float("inf") if max_bytes is None else max_bytes
+    for name in files:
+        size = -1 if max_bytes is None else int(left)
+        try:
+            if name == "-":
+                data = sys.stdin.buffer.read(size)
+            else:
+                with Path(name).open("rb") as file:
+                    data = file.read(size)
+        except OSError as error:
+            raise DataError(
+                f"{verb}: expected a file of text, got {name!r}: {error.strerror}. Check the path."
+            ) from error
+        left -= len(data)
+        text = data.decode("utf-8", errors="replace")
+        paragraphs += [part for part in text.split("\n\n") if part.strip()]
+    return paragraphs
+
+
+def matching(bank: Bank, layer: int, neuron: int, words: str | None) -> Trigger:
+    """Return a neuron's strongest trigger, of those that hold the words if there is one."""
+    triggers = bank.triggers(layer, neuron)
+    if words is not None:
+        for each in triggers:
+            if words.lower() in (each.before[-AROUND:] + each.token).lower():
+                return each
+    return triggers[0]
+
+
+def shown(before: str, token: str, after: str) -> str:
+    """Return a trigger in its context on one line; nothing in it can steer a terminal."""
+    head, tail = before[-AROUND:], after[:AROUND]
+    return f"{one_line(head)}[{one_line(token)}]{one_line(tail)}"

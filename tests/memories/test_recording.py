@@ -174,8 +174,8 @@ KILLED = """
     from lamina import memories
     import torch
     torch.set_num_threads(1)
-    memories.record(make_model("gpt2"), make_tokenizer(), TEXTS, sys.argv[1], max_length=12,
-        checkpoint_every=2, progress=lambda p: p.n_sequences > 20 and os.kill(os.getpid(), 9))
+    memories.record(make_model("gpt2"), make_tokenizer(), TEXTS, sys.argv[1], max_length=6,
+        checkpoint_every=2, progress=lambda p: p.n_sequences > 64 and os.kill(os.getpid(), 9))
 """
 
 
@@ -188,12 +188,13 @@ def test_a_killed_recording_goes_on_to_the_same_bank(tmp_path):
         memories.open(path)
     model, tokenizer, seen = make_model("gpt2"), make_tokenizer(), []
     with pytest.raises(DataError, match="texts of the interrupted"):
-        memories.record(model, tokenizer, TEXTS[1:], path, max_length=12)
+        memories.record(model, tokenizer, TEXTS[1:], path, max_length=6)
     with pytest.raises(DataError, match="expected to go on with"):
-        memories.record(make_model("bert"), tokenizer, TEXTS, path, max_length=12)
-    resumed = memories.record(model, tokenizer, TEXTS, path, max_length=12, progress=seen.append)
-    assert seen[0].n_sequences == 24  # the checkpoint at 16, and one batch
-    whole = memories.record(model, tokenizer, TEXTS, tmp_path / "whole", max_length=12)
+        memories.record(make_model("bert"), tokenizer, TEXTS, path, max_length=6)
+    resumed = memories.record(model, tokenizer, TEXTS, path, max_length=6, progress=seen.append)
+    assert seen[0].n_sequences == 81  # the checkpoint at 64, and one batch
+    assert len(seen) == 1
+    whole = memories.record(model, tokenizer, TEXTS, tmp_path / "whole", max_length=6)
     for neuron in range(5):
         assert resumed.triggers(1, neuron) == whole.triggers(1, neuron)
         assert resumed.statistics(1, neuron) == whole.statistics(1, neuron)
@@ -208,10 +209,10 @@ FULL = """
     torch.set_num_threads(1)
     model, tokenizer, path = make_model("gpt2"), make_tokenizer(), sys.argv[1]
     def fill(done):  # no file grows any more, as on a full disk
-        if done.n_sequences > 20:
+        if done.n_sequences > 40:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
     try:
-        memories.record(model, tokenizer, TEXTS, path, max_length=12, checkpoint_every=2,
+        memories.record(model, tokenizer, TEXTS, path, max_length=6, checkpoint_every=1,
             progress=fill)
     except LaminaError as error:
         print(type(error).__name__, error)
@@ -228,9 +229,9 @@ def test_a_full_disk_gets_one_sentence_and_the_recording_goes_on(tmp_path):
     assert done.stdout.count("\n") == 1
     assert not path.exists()
     model, tokenizer, seen = make_model("gpt2"), make_tokenizer(), []
-    resumed = memories.record(model, tokenizer, TEXTS, path, max_length=12, progress=seen.append)
-    assert seen[0].n_sequences > 8  # not from the start
-    whole = memories.record(model, tokenizer, TEXTS, tmp_path / "whole", max_length=12)
+    resumed = memories.record(model, tokenizer, TEXTS, path, max_length=6, progress=seen.append)
+    assert seen[0].n_sequences > 32  # not from the start
+    whole = memories.record(model, tokenizer, TEXTS, tmp_path / "whole", max_length=6)
     for neuron in range(5):
         assert resumed.triggers(1, neuron) == whole.triggers(1, neuron)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -32,7 +32,8 @@ from lamina.memories.sequences import cut
 from lamina.memories.watch import watch_coefficients
 
 WHERE: Final = "memories.record"
-BATCH: Final = 8  # sequences that run together
+BATCH: Final = 32  # sequences between two looks at the clock
+TOGETHER: Final = 1024  # tokens, padding included, that run together
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def record(
     layers: Sequence[int] | None = None,
     top_k: int = 20,
     max_length: int = 128,
-    checkpoint_every: int = 50,
+    checkpoint_every: int = 12,
     progress: Callable[[RecordProgress], None] | None = None,
 ) -> Bank:
     """Record, for each neuron of each feed-forward layer, the tokens on which it fires most.
@@ -79,7 +80,7 @@ def record(
     max_length : int
         Tokens of a sequence, special ones included.
     checkpoint_every : int
-        Batches of 8 sequences between checkpoints.
+        Batches of 32 sequences between checkpoints.
     progress : callable, optional
         Called with a `RecordProgress` after each batch.
 
@@ -255,18 +256,33 @@ class Recording:
             )
 
     def _add(self, batch: list[dict[str, Any]]) -> None:
-        """Run one batch, and take in what every layer's neurons did."""
+        """Run a batch, those of like length together, and keep its texts."""
+        numbered = [(self.n_sequences + row, sequence) for row, sequence in enumerate(batch)]
+        for part in _alike(numbered):
+            self._run(part)
+        self.database.execute("BEGIN")
+        for number, sequence in numbered:
+            self.chain = _extend(self.chain, sequence)
+            columns = [sequence[name] for name in ("text", "ids", "starts", "ends")]
+            self.database.execute(
+                "INSERT INTO sequences VALUES (?, ?, ?, ?, ?)", [number, *columns]
+            )
+        self.database.execute("COMMIT")
+        self.n_sequences += len(batch)
+
+    def _run(self, part: list[tuple[int, dict[str, Any]]]) -> None:
+        """Run sequences together, and take in what every layer's neurons did."""
         import torch
 
         max_length = self.facts["max_length"]
-        width = max(len(sequence["ids"]) for sequence in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.int64)
-        real = torch.zeros(len(batch), width, dtype=torch.bool)
-        kept = torch.zeros(len(batch), width, dtype=torch.bool)  # not special
-        place = torch.zeros(len(batch), width, dtype=torch.int64)
-        priority = torch.zeros(len(batch), width, dtype=torch.float64)
-        for row, sequence in enumerate(batch):
-            n, number = len(sequence["ids"]), self.n_sequences + row
+        width = max(len(sequence["ids"]) for _, sequence in part)
+        ids = torch.zeros(len(part), width, dtype=torch.int64)
+        real = torch.zeros(len(part), width, dtype=torch.bool)
+        kept = torch.zeros(len(part), width, dtype=torch.bool)  # not special
+        place = torch.zeros(len(part), width, dtype=torch.int64)
+        priority = torch.zeros(len(part), width, dtype=torch.float64)
+        for row, (number, sequence) in enumerate(part):
+            n = len(sequence["ids"])
             ids[row, :n] = torch.tensor(sequence["ids"])
             real[row, :n] = True
             kept[row, :n] = ~torch.tensor(sequence["special"], dtype=torch.bool)
@@ -283,18 +299,6 @@ class Recording:
                 watch_coefficients(self.live.blocks[layer], take, hooks)
             base = getattr(self.live.model, "base_model", self.live.model)
             base(input_ids=ids, attention_mask=real.long())
-        self.database.execute("BEGIN")
-        for row, sequence in enumerate(batch):
-            self.chain = _extend(self.chain, sequence)
-            self.database.execute(
-                "INSERT INTO sequences VALUES (?, ?, ?, ?, ?)",
-                [
-                    self.n_sequences + row,
-                    *(sequence[name] for name in ("text", "ids", "starts", "ends")),
-                ],
-            )
-        self.database.execute("COMMIT")
-        self.n_sequences += len(batch)
         self.n_tokens += int(flat.sum())
 
     def checkpoint(self) -> None:
@@ -315,6 +319,19 @@ class Recording:
         }
         data = save(tensors, metadata={"facts": json.dumps(facts)})
         write_atomically(self.state_path, [data], WHERE)
+
+
+def _alike(
+    numbered: list[tuple[int, dict[str, Any]]],
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Yield sequences in parts of like length, so that little is padding."""
+    part: list[tuple[int, dict[str, Any]]] = []
+    for each in sorted(numbered, key=lambda pair: len(pair[1]["ids"])):
+        if part and (len(part) + 1) * len(each[1]["ids"]) > TOGETHER:
+            yield part
+            part = []
+        part.append(each)
+    yield part
 
 
 def _extend(chain: bytes, sequence: dict[str, Any]) -> bytes:

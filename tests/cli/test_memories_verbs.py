@@ -165,6 +165,7 @@ def test_ctrl_c_ends_after_a_batch_and_the_same_command_goes_on(place, monkeypat
             os.kill(os.getpid(), signal.SIGINT)
         add(self, batch)
 
+    monkeypatch.setattr("lamina.memories.recording.BATCH", 8)
     monkeypatch.setattr(Recording, "_add", interrupted)
     command = ["record", "model", "corpus.txt", "-o", "c.bank"]
     done = run(place, *command)

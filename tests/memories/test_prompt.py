@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from tests.memories.test_recording import make_model, make_tokenizer
-from tests.transformer.tiny_models import tiny_config
+from tests.memories.test_recording import TEXTS, make_model, make_tokenizer
+from tests.transformer.tiny_models import SMALL, tiny_config
 
-from lamina import memories
+from lamina import memories, transformer
 from lamina.core.errors import DataError, SpecError
 from lamina.memories.final_norm import Readout
 from lamina.memories.live_model import LiveModel
@@ -152,16 +152,98 @@ def test_the_closed_form_is_the_norm_in_float64(family):
     rng = np.random.default_rng(0)
     x, vectors = rng.standard_normal(16), rng.standard_normal((40, 16))
     factors = rng.standard_normal(40)
-    readout = Readout.of(live, 7, x)
-    told = readout.effects(x, vectors, factors)
-    slow = [
-        readout.logit(x) - readout.logit(x - c * v) for c, v in zip(factors, vectors, strict=True)
-    ]
+
+    def logit(stream):
+        return Readout.of(live, [7], stream[None]).logits()[0]
+
+    told = Readout.of(live, [7], x[None]).effects(vectors, factors[None])[0]
+    slow = [logit(x) - logit(x - c * v) for c, v in zip(factors, vectors, strict=True)]
     np.testing.assert_allclose(told, slow, rtol=1e-9, atol=1e-12)
     with torch.no_grad():
-        assert readout.logit(x) == pytest.approx(
+        assert logit(x) == pytest.approx(
             float(live.unembed(torch.tensor(x[None], dtype=torch.float32))[0, 7]), rel=1e-4
         )
+
+
+OTHERS = {  # scaled logits, parallel layers, flattened rows, a final norm in the decoder, a cap
+    "cohere": {"logit_scale": 0.25},
+    "gpt_neox": {},
+    "opt": {"ffn_dim": 40, "word_embed_proj_dim": 16},
+    "gemma2": {"final_logit_softcapping": 1.0},
+    "granite": {"logits_scaling": 4.0, "residual_multiplier": 1.0},
+}
+
+
+def make_other(family, **changes):
+    torch.manual_seed(0)
+    settings = {**SMALL, "num_key_value_heads": 2, **OTHERS[family], **changes}
+    config = transformers.CONFIG_MAPPING[family](**settings)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.3)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_in_the_last_layer_the_direct_effect_is_the_full_one(family):
+    """Nothing comes after it but the final norm and the unembedding."""
+    model, tokenizer = make_other(family), make_tokenizer()
+    found = memories.explain(model, tokenizer, PROMPT, answer="w3", ablate=80)
+    last = [each for each in found.ablation.memories if each.layer == 1]
+    assert len(last) == 40
+    largest = max(abs(each.full) for each in last)
+    assert largest > 1e-3
+    for each in last:
+        assert each.direct == pytest.approx(each.full, rel=1e-3, abs=1e-4 * largest)
+    with torch.no_grad():
+        logits = model(**tokenizer(PROMPT, return_tensors="pt")).logits[0, -1]
+    end = found.positions[-1]
+    assert end.probability == pytest.approx(float(logits.softmax(0)[end.token]), rel=1e-4)
+    assert end.layers[-1].probability == pytest.approx(end.probability, rel=1e-4)
+    assert end.layers[-1].predicts == end.predicts
+    if family != "gemma2":  # whose logits are capped after
+        assert end.logit == pytest.approx(float(logits[end.token]), rel=1e-4, abs=1e-5)
+
+
+def test_models_that_scale_what_memories_add_are_refused():
+    model = make_other("granite", residual_multiplier=0.2)
+    with pytest.raises(SpecError, match="add their memories to the stream as they are"):
+        memories.explain(model, make_tokenizer(), PROMPT)
+
+
+def test_a_model_in_bfloat16_is_explained_much_as_in_float32():
+    model, tokenizer = spread("llama"), make_tokenizer()
+    model.to(torch.bfloat16)
+    rounded = memories.explain(model, tokenizer, PROMPT, answer="w3", k=80).positions[-1]
+    whole = memories.explain(model.float(), tokenizer, PROMPT, answer="w3", k=80).positions[-1]
+    effects = {(m.layer, m.neuron): m.effect for m in whole.memories}
+    largest = max(map(abs, effects.values()))
+    told = np.array([m.effect for m in rounded.memories])
+    wanted = np.array([effects[m.layer, m.neuron] for m in rounded.memories])
+    assert np.median(np.abs(told - wanted)) < 0.02 * largest
+
+
+def test_a_bank_adds_triggers(tmp_path):
+    pytest.importorskip("duckdb")
+    model, tokenizer = make_model("gpt2"), make_tokenizer()
+    with memories.record(model, tokenizer, TEXTS, tmp_path / "b", layers=[1]) as bank:
+        found = memories.explain(model, tokenizer, PROMPT, k=80, bank=bank)
+        for memory in found.positions[-1].memories:
+            if memory.layer == 0:
+                assert memory.triggers == ()  # not recorded
+                continue
+            wanted = bank.triggers(1, memory.neuron, 3)
+            assert [t.before + t.token for t in wanted] == [
+                (t.before + t.token)[: -len(told)] + told
+                for t, told in zip(wanted, memory.triggers, strict=True)
+            ]
+            assert repr(memory.triggers[0]) in str(found)
+        with pytest.raises(DataError, match="expected the model with fingerprint"):
+            memories.explain(make_model("llama"), tokenizer, PROMPT, bank=bank)
 
 
 def test_bad_input_gets_one_sentence():
@@ -170,6 +252,14 @@ def test_bad_input_gets_one_sentence():
         memories.explain(model, tokenizer, "")
     with pytest.raises(DataError, match="answer with a token"):
         memories.explain(model, tokenizer, "w1", answer=" ")
+    with pytest.raises(DataError, match="token of the vocabulary, got 'never'"):
+        memories.explain(model, tokenizer, "w1", answer="never")
+    with pytest.raises(DataError, match="at most 64 tokens, the model's positions, got 65"):
+        memories.explain(model, tokenizer, "w1 " * 65)
+    accelerated = make_model("llama")
+    transformer.accelerate(accelerated)
+    with pytest.raises(SpecError, match=r"call lamina\.transformer\.restore first"):
+        memories.explain(accelerated, tokenizer, "w1")
     with pytest.raises(SpecError, match="k >= 1"):
         memories.explain(model, tokenizer, "w1", k=0)
     with pytest.raises(SpecError, match="norms the stream itself"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.memories.test_recording import TEXTS, make_model, make_tokenizer
 
-from lamina import memories
+from lamina import memories, transformer
 from lamina.core.errors import DataError, SpecError
 
 torch = pytest.importorskip("torch")
@@ -54,3 +54,11 @@ def test_bad_input_gets_one_sentence():
         memories.keys_from_text(model, tokenizer, [], 0)
     with pytest.raises(DataError, match="a token each, got ''"):
         memories.keys_from_text(model, tokenizer, ["w1", ""], 0)
+    with pytest.raises(DataError, match="texts of str, got bytes"):
+        memories.keys_from_text(model, tokenizer, [b"w1"], 0)
+    with pytest.raises(DataError, match="at most 64 tokens, the model's positions, got 65"):
+        memories.keys_from_text(model, tokenizer, ["w1 " * 65], 0)
+    accelerated = make_model("llama")
+    transformer.accelerate(accelerated)
+    with pytest.raises(SpecError, match=r"call lamina\.transformer\.restore first"):
+        memories.keys_from_text(accelerated, tokenizer, ["w1"], 0)

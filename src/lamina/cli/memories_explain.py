@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from lamina.cli.console import json_option, one_line, print_json
@@ -21,9 +23,16 @@ from lamina.cli.memories_model import load
 @click.option(
     "--ablate", type=click.IntRange(0), default=0, help="Also run the model without the first N."
 )
+@click.option("--bank", metavar="PATH", help="Show triggers from this bank of the model.")
 @json_option
 def command(
-    model: str, prompt: str, answer: str | None, top: int, ablate: int, as_json: bool
+    model: str,
+    prompt: str,
+    answer: str | None,
+    top: int,
+    ablate: int,
+    bank: str | None,
+    as_json: bool,
 ) -> None:
     """Explain a prompt by the memories that fired.
 
@@ -32,8 +41,12 @@ def command(
     """
     from lamina import memories
 
+    opened = None if bank is None else memories.open(bank)  # before the model: it is quicker
     loaded, tokenizer = load(model, "memories explain")
-    found = memories.explain(loaded, tokenizer, prompt, answer=answer, k=top, ablate=ablate)
+    with opened or nullcontext():
+        found = memories.explain(
+            loaded, tokenizer, prompt, answer=answer, k=top, ablate=ablate, bank=opened
+        )
     if as_json:
         print_json(found.to_dict())
         return

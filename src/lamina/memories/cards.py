@@ -22,7 +22,6 @@ from lamina.core.engine import info
 from lamina.core.errors import require_extra
 from lamina.core.modelfile import write_atomically
 from lamina.memories.bank import Bank, Neuron, Trigger
-from lamina.memories.summaries import promoted_of, strongest_by_layer, triggers_of
 
 AROUND: Final = 120  # characters shown before and after a trigger
 N_TOKENS: Final = 5  # promoted tokens in a list's row
@@ -122,8 +121,6 @@ def overview(bank: Bank, *, live: bool = False) -> str:
     active = bank.active_share()
     agreement = {each.layer: each for each in bank.agreement()}
     layers = list(bank.d_ff)
-    strongest = strongest_by_layer(bank, N_TOKENS)
-    promoted = promoted_of(bank, [each for best in strongest.values() for each in best], 1)
     agree = [agreement[i].share if i in agreement else 0.0 for i in layers]
     chance = [agreement[i].chance if i in agreement else 0.0 for i in layers]
     rows = [
@@ -134,9 +131,9 @@ def overview(bank: Bank, *, live: bool = False) -> str:
             "agree": f"{agree[i]:.2%}",
             "chance": f"{chance[i]:.3%}",
             "promotes": [
-                visible(text)
-                for each in strongest[layer]
-                for text in promoted.get((layer, each.neuron), [])
+                visible(p.text)
+                for best in bank.strongest(layer, N_TOKENS)
+                for p in bank.promotes(layer, best.neuron, 1)
             ],
         }
         for i, layer in enumerate(layers)
@@ -208,22 +205,20 @@ def write_overview(bank: Bank, path: str | os.PathLike[str]) -> None:
 
 
 def _rows(bank: Bank, found: Iterable[Neuron], words: str | None = None) -> list[dict[str, Any]]:
-    neurons = list(found)
-    promoted = promoted_of(bank, neurons, N_TOKENS)
-    triggers = triggers_of(bank, neurons, bank.facts["top_k"] if words else 1)
     rows = []
-    for each in neurons:
-        place = each.layer, each.neuron
-        fired = triggers.get(place, [])
+    for each in found:
+        triggers = bank.triggers(each.layer, each.neuron, None if words else 1)
         if words:
-            fired.sort(key=lambda t: words.lower() not in (t.before[-AROUND:] + t.token).lower())
+            triggers.sort(key=lambda t: words.lower() not in (t.before[-AROUND:] + t.token).lower())
         rows.append(
             {
                 "layer": each.layer,
                 "neuron": each.neuron,
                 "score": each.score,
-                "promotes": [visible(text) for text in promoted.get(place, [])],
-                "trigger": _shown(fired[0]) if fired else None,
+                "promotes": [
+                    visible(p.text) for p in bank.promotes(each.layer, each.neuron, N_TOKENS)
+                ],
+                "trigger": _shown(triggers[0]) if triggers else None,
             }
         )
     return rows

@@ -20,6 +20,8 @@ class Push:
         is taken out of the final residual stream, and out of nothing before.
     promotes : tuple of str
         The top tokens of its value; with a negative coefficient it pushes against them.
+    triggers : tuple of str
+        The text up to each of the tokens on which it fired most, if a bank was given.
     """
 
     layer: int
@@ -27,6 +29,7 @@ class Push:
     coefficient: float
     effect: float
     promotes: tuple[str, ...]
+    triggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,11 @@ class Explanation:
             + " ".join(map(repr, m.promotes))
             for m in last.memories
         ]
+        if any(m.triggers for m in last.memories):
+            lines += ["", "They fire most at the end of:"]
+            lines += [
+                f"{m.layer:5}  {m.neuron:6}  {m.triggers[0]!r}" for m in last.memories if m.triggers
+            ]
         lines += ["", "layer  attention     ffn  probability  predicts"]
         lines += [
             f"{each.layer:5}  {each.attention:+9.3f}  {each.ffn:+6.3f}  {each.probability:11.1%}  "

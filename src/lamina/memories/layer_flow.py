@@ -70,6 +70,8 @@ def watch_layers(live: LiveModel, hooks: ExitStack) -> list[LayerFlow]:
 
         def keep_output(_module: Any, _inputs: Any, output: Any, flow: LayerFlow = flow) -> None:
             flow.output = output[0] if isinstance(output, tuple) else output
+            if flow.ffn is not None and flow.ffn.numel() == flow.output.numel():
+                flow.ffn = flow.ffn.reshape(flow.output.shape)  # OPT flattens it to rows
 
         hooks.callback(layer.register_forward_pre_hook(begin, with_kwargs=True).remove)
         hooks.callback(outer.register_forward_hook(keep_ffn).remove)

@@ -42,7 +42,16 @@ class LiveModel:
                 f"{type(model).__name__}. Choose a dense model."
             )
         base = getattr(model, "base_model", model)
-        norm = next((base._modules[n] for n in FINAL_NORM if base._modules.get(n)), None)
+        holders = [part for part in (base, getattr(base, "decoder", None)) if part is not None]
+        norm = next(
+            (
+                part._modules[name]
+                for part in holders  # OPT keeps it in its decoder
+                for name in FINAL_NORM
+                if getattr(part, "_modules", {}).get(name)
+            ),
+            None,
+        )
         get_head = getattr(model, "get_output_embeddings", None)
         return cls(model, blocks, norm, get_head() if get_head else None)
 
@@ -83,3 +92,22 @@ def check_tokenizer(model: Any, tokenizer: Any, where: str) -> None:
             f"{where}: expected a tokenizer of at most {n_rows} tokens, as the model embeds, got "
             f"{len(tokenizer)}. Use the tokenizer that belongs to the model."
         )
+
+
+def check_length(model: Any, n_tokens: int, where: str) -> None:
+    """Refuse more tokens than a model has positions."""
+    config = getattr(model, "config", None)
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if most is not None and n_tokens > int(most):
+        raise DataError(
+            f"{where}: expected at most {most} tokens, the model's positions, got {n_tokens}. "
+            "Shorten the text."
+        )
+
+
+def not_called(model: Any, where: str) -> SpecError:
+    """Return the error for layers that ran without calling their own matrices."""
+    return SpecError(
+        f"{where}: expected layers that call their own matrices, got {type(model).__name__} with "
+        "others. If it is accelerated, call lamina.transformer.restore first."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.cookiejar
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -154,6 +155,47 @@ def test_an_empty_corpus_gets_one_sentence(place):
     assert done.exit_code == 2
     assert "at least one token" in done.stderr
     assert not list(place.glob("z*"))
+
+
+def test_ctrl_c_ends_after_a_batch_and_the_same_command_goes_on(place, monkeypatch):
+    from lamina.memories.recording import Recording
+
+    add, calls = Recording._add, []
+
+    def interrupted(self, batch):
+        calls.append(len(batch))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        add(self, batch)
+
+    monkeypatch.setattr("lamina.memories.recording.BATCH", 8)
+    monkeypatch.setattr(Recording, "_add", interrupted)
+    command = ["record", "model", "corpus.txt", "-o", "c.bank"]
+    done = run(place, *command)
+    assert done.exit_code == 130, done.stderr
+    assert "the same command goes on from here" in done.stderr
+    assert "nothing was written" not in done.stderr
+    assert len(calls) == 2
+    assert not (place / "c.bank").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run(place, *command).exit_code == 0
+    n_batches = len(calls)
+    with memories.open(place / "c.bank") as bank, memories.open(place / "m.bank") as whole:
+        assert n_batches == -(-whole.rows("SELECT count(*) FROM sequences")[0][0] // 8)
+        for neuron in range(0, 40, 7):
+            assert bank.triggers(1, neuron) == whole.triggers(1, neuron)
+            assert bank.statistics(1, neuron) == whole.statistics(1, neuron)
+
+
+def test_paragraphs_are_read_from_files_one_after_the_other(tmp_path):
+    from lamina.cli.memories_model import read_texts
+
+    (tmp_path / "a").write_bytes("é1\r\n2\r\n\r\n\r\n3".encode())
+    (tmp_path / "b").write_bytes(b"\n \n4\xff\n\n5")
+    files = (str(tmp_path / "a"), str(tmp_path / "b"))
+    assert list(read_texts(files, None, "x")) == ["é1\n2", "3", "4\ufffd", "5"]
+    assert list(read_texts(files, 3, "x")) == ["é1"]
+    assert list(read_texts(files, 1, "x")) == ["\ufffd"]
 
 
 @pytest.mark.alone

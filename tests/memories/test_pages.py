@@ -161,8 +161,35 @@ def test_the_browser_wants_its_token_then_serves_every_page(browser, bank):
     assert f'href="/neuron/{neuron.layer}/{neuron.neuron}"' in body
 
 
+def test_two_browsers_at_once_keep_their_cookies_apart(browser, bank):
+    from lamina.memories.browser import Browser
+
+    other = Browser(bank)  # cookies of one host are sent to every port
+    try:
+        both = {"Cookie": f'{other.cookie}; {browser.cookie}; a="b;'}
+        names = {each.cookie.partition("=")[0] for each in (browser, other)}
+        assert len(names) == 2  # or one would take the other's place
+        assert ask(browser, "/", **both)[0].status == 200
+        assert ask(browser, "/", Cookie=other.cookie)[0].status == 403
+        assert ask(browser, "/", Cookie=f"x{browser.cookie}")[0].status == 403
+    finally:
+        other.server.server_close()
+
+
+def test_lists_and_the_overview_say_what_single_queries_say(bank):
+    from lamina.memories.summaries import promoted_of, strongest_by_layer, triggers_of
+
+    for layer, found in strongest_by_layer(bank, 3).items():
+        assert found == bank.strongest(layer, 3)
+        triggers, promoted = triggers_of(bank, found, 2), promoted_of(bank, found, 4)
+        for n in found:
+            place = n.layer, n.neuron
+            assert triggers[place] == bank.triggers(*place, 2)
+            assert promoted[place] == [p.text for p in bank.promotes(*place, 4)]
+
+
 def test_the_browser_refuses_all_else(browser):
-    mine = {"Cookie": f"lamina={browser.token}"}
+    mine = {"Cookie": f'{{"other": 1}}; {browser.cookie}'}
     for path in (
         "/neuron/9/0",
         "/neuron/0/99999",

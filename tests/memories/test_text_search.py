@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from tests.memories.test_recording import TEXTS, make_model, make_tokenizer
@@ -17,10 +19,16 @@ pytest.importorskip("transformers")
 pytest.importorskip("duckdb")
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recorded") / "b"
+    memories.record(make_model("gpt2"), make_tokenizer(), TEXTS, path, top_k=6).close()
+    return path
+
+
 @pytest.fixture
-def path(tmp_path):
-    memories.record(make_model("gpt2"), make_tokenizer(), TEXTS, tmp_path / "b", top_k=6).close()
-    return tmp_path / "b"
+def path(recorded, tmp_path):
+    return Path(shutil.copy(recorded, tmp_path / "b"))
 
 
 def by_reading(bank, words):
@@ -42,8 +50,10 @@ def pair_in(texts):
     return next(f"{a} {b}" for a, b in pairwise(words) if a[0] == b[0] == "w")
 
 
+@pytest.mark.parametrize("few", [0, 5_000])  # looked up in memory, by the database
 @pytest.mark.parametrize("words", ["Paris", "PARIS", "w7", "pair"])
-def test_neurons_are_found_by_the_text_of_their_triggers(path, words):
+def test_neurons_are_found_by_the_text_of_their_triggers(path, words, few, monkeypatch):
+    monkeypatch.setattr("lamina.memories.text_search.FEW", few)
     words = pair_in(TEXTS) if words == "pair" else words
     with memories.open(path) as bank:
         wanted = by_reading(bank, words)
@@ -51,7 +61,8 @@ def test_neurons_are_found_by_the_text_of_their_triggers(path, words):
         assert len(wanted) > 2
         assert {(n.layer, n.neuron): n.score for n in found} == pytest.approx(wanted)
         assert [n.score for n in found] == sorted((n.score for n in found), reverse=True)
-        assert bank.neurons_triggered_by(words, k=2) == found[:2]
+        for k in (1, 2, 5):
+            assert bank.neurons_triggered_by(words, k=k) == found[:k]
 
 
 def test_the_index_is_made_once_and_anew_for_another_bank(path, tmp_path):

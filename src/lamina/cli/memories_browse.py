@@ -33,4 +33,4 @@ def command(bank: str, port: int) -> None:
         except KeyboardInterrupt:
             click.echo("", err=True)
         finally:
-            browser.server.server_close()
+            browser.finish()

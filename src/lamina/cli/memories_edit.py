@@ -56,7 +56,7 @@ def command(
         check_output(out, "memories edit", [model], "-o")
     from lamina import memories
 
-    texts = read_texts(text, max_bytes, "memories edit")
+    texts = list(read_texts(text, max_bytes, "memories edit"))
     loaded, tokenizer = load(model, "memories edit")
     prompts = [*([insert] if insert else []), *ask]
     editor = memories.Editor(loaded, tokenizer)

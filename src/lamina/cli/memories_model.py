@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,28 +43,38 @@ def neuron_of(text: str, option: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def read_texts(files: tuple[str, ...], max_bytes: int | None, verb: str) -> list[str]:
-    """Return the paragraphs of some files, "-" for standard input, at most so many bytes."""
+def read_texts(files: tuple[str, ...], max_bytes: int | None, verb: str) -> Iterator[str]:
+    """Return the paragraphs of some files, "-" for standard input, at most so many bytes.
+
+    They are read one after the other, as they are asked for; that all can be read is checked now.
+    """
     from lamina.core.errors import DataError
 
-    paragraphs: list[str] = []
-    left = float("inf") if max_bytes is None else max_bytes
     for name in files:
-        size = -1 if max_bytes is None else int(left)
         try:
-            if name == "-":
-                data = sys.stdin.buffer.read(size)
-            else:
-                with Path(name).open("rb") as file:
-                    data = file.read(size)
+            if name != "-":
+                Path(name).open("rb").close()
         except OSError as error:
             raise DataError(
                 f"{verb}: expected a file of text, got {name!r}: {error.strerror}. Check the path."
             ) from error
-        left -= len(data)
-        text = data.decode("utf-8", errors="replace")
-        paragraphs += [part for part in text.split("\n\n") if part.strip()]
-    return paragraphs
+    return _paragraphs(files, sys.maxsize if max_bytes is None else max_bytes)
+
+
+def _paragraphs(files: tuple[str, ...], left: int) -> Iterator[str]:
+    for name in files:
+        lines: list[str] = []
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
+            while line := file.readline(left):
+                left -= len(line)
+                text = line.decode("utf-8", errors="replace").replace("\r\n", "\n")
+                if text.strip():
+                    lines.append(text)
+                elif lines:
+                    yield "".join(lines).rstrip("\n")
+                    lines = []
+        if lines:
+            yield "".join(lines).rstrip("\n")
 
 
 def matching(bank: Bank, layer: int, neuron: int, words: str | None) -> Trigger:

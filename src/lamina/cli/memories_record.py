@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -13,6 +16,32 @@ from lamina.cli.memories_model import load, read_texts
 
 if TYPE_CHECKING:
     from lamina.memories.recording import RecordProgress
+
+
+class Stop:
+    """Holds the first Ctrl-C back until a batch is done; the second ends it at once."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """End here if that is wanted."""
+        if self.wanted:
+            raise KeyboardInterrupt
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+        click.echo("\nends after this batch; Ctrl-C again ends it at once.", err=True)
 
 
 @click.command(
@@ -45,8 +74,8 @@ def command(
     """Record what makes each neuron of a model fire.
 
     MODEL is a folder with config.json, safetensors and a tokenizer, or a .gguf file; nothing is
-    downloaded. CORPUS is one or more files of text, or - for standard input. Ctrl-C, or a kill,
-    loses little: the same command goes on after the last checkpoint.
+    downloaded. CORPUS is one or more files of text, or - for standard input. Ctrl-C ends it after
+    the batch that is running: the same command goes on there, after a kill at the last checkpoint.
     """
     from lamina import memories
     from lamina.cli.console import check_output
@@ -59,6 +88,7 @@ def command(
 
     def tell(done: RecordProgress) -> None:
         nonlocal last
+        stop.check()
         now = time.monotonic()
         if quiet or now - last < (0.2 if sys.stderr.isatty() else 10.0):
             return
@@ -70,19 +100,26 @@ def command(
         )
 
     try:
-        bank = memories.record(
-            loaded,
-            tokenizer,
-            texts,
-            out,
-            layers=layers or None,
-            top_k=top_k,
-            max_length=max_length,
-            progress=tell,
-        )
+        with Stop() as stop:
+            bank = memories.record(
+                loaded,
+                tokenizer,
+                texts,
+                out,
+                layers=layers or None,
+                top_k=top_k,
+                max_length=max_length,
+                progress=tell,
+            )
     except KeyboardInterrupt:
-        click.echo("\nstopped; the same command goes on after the last checkpoint.", err=True)
-        raise
+        kept = Path(f"{out}.recording.state").exists()
+        click.echo(
+            "\nlamina: stopped; the same command goes on from here."
+            if kept
+            else "\nlamina: stopped before anything was kept.",
+            err=True,
+        )
+        raise click.exceptions.Exit(130) from None
     if not quiet and sys.stderr.isatty():
         click.echo("", err=True)
     with bank:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lamina.core.errors import ModelFileError, ShapeError
+from lamina.core.errors import ModelFileError
 from lamina.memories.bank_file import BankFile, connect
 from lamina.memories.patterns import (
     Pattern,
@@ -19,6 +19,7 @@ from lamina.memories.patterns import (
     shared_patterns,
 )
 from lamina.memories.text_search import TextSearch
+from lamina.memories.value_search import ValueSearch
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Bank(BankFile):
 
     def __init__(self, database: Any, path: str) -> None:
         super().__init__(database, path)
-        self._unit: dict[int, npt.NDArray[np.float32]] | None = None
+        self._values: ValueSearch | None = None
         self._text: TextSearch | None = None
 
     def close(self) -> None:
@@ -258,35 +259,18 @@ class Bank(BankFile):
     def neurons_along(self, direction: npt.ArrayLike, k: int = 20) -> list[Neuron]:
         """Return the neurons whose values have the largest cosine with a vector of d_model.
 
-        The first call reads every value, 4 d_model bytes each, and keeps them.
+        The first search of a bank reads every value, and writes them beside it, ``PATH.values``
+        (4 d_model bytes each), for later ones to map.
         """
-        vector = np.asarray(direction, dtype=np.float32)
-        found = []
-        for layer, unit in self._directions().items():
-            if vector.shape != unit.shape[1:]:
-                raise ShapeError(
-                    f"Bank.neurons_along: expected a vector of {unit.shape[1]} numbers, got shape "
-                    f"{vector.shape}. Pass one of the model's width."
-                )
-            cosine = unit @ (vector / max(float(np.linalg.norm(vector)), 1e-30))
-            best = np.argsort(-cosine, kind="stable")[:k]
-            found += [Neuron(layer, int(i), float(cosine[i])) for i in best]
-        return sorted(found, key=lambda neuron: -neuron.score)[:k]
+        return [Neuron(*row) for row in self._value_search().along(direction, k)]
 
     def neurons_alike(self, layer: int, neuron: int, k: int = 20) -> list[Neuron]:
         """Return the other neurons whose values have the largest cosine with this one's."""
         self.check(layer, neuron, "neurons_alike")
-        found = self.neurons_along(self._directions()[layer][neuron], k + 1)
+        found = self.neurons_along(self._value_search().value(layer, neuron), k + 1)
         return [other for other in found if (other.layer, other.neuron) != (layer, neuron)][:k]
 
-    def _directions(self) -> dict[int, npt.NDArray[np.float32]]:
-        """Return each layer's values, divided by their lengths; kept once read."""
-        if self._unit is None:
-            blobs = self.rows("SELECT layer, value FROM directions ORDER BY layer")
-            self._unit = {
-                layer: np.frombuffer(blob, np.float16)
-                .reshape(self.d_ff[layer], -1)
-                .astype(np.float32)
-                for layer, blob in blobs
-            }
-        return self._unit
+    def _value_search(self) -> ValueSearch:
+        if self._values is None:
+            self._values = ValueSearch(self)
+        return self._values

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from lamina.core.errors import DataError, ModelFileError, SpecError, require_extra
 
@@ -56,6 +61,35 @@ class BankFile:
                 "that memories.record wrote."
             ) from None
         self.d_ff = {int(layer): int(n) for layer, n in sizes}  # by layer, of those recorded
+        self.random_places: dict[int, Any] = {}  # kept for patterns, by their number
+        self.n_neurons = sum(self.d_ff.values())
+        self._first = dict(zip(self.d_ff, np.cumsum([0, *self.d_ff.values()]), strict=False))
+
+    def index(self, layer: int, neuron: int) -> int:
+        """Return a neuron's number among those of all layers."""
+        return int(self._first[layer]) + neuron
+
+    def indices(self, layers: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the number of each layer's first neuron among those of all."""
+        first = np.zeros(max(self.d_ff) + 1, dtype=np.int64)
+        first[list(self._first)] = list(self._first.values())
+        found: npt.NDArray[np.int64] = first[layers]
+        return found
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return layer and neuron of a number among all."""
+        at = bisect_right(list(self._first.values()), index) - 1
+        layer = list(self._first)[at]
+        return layer, int(index - self._first[layer])
+
+    def identity(self) -> str:
+        """Return a hash of what the bank was recorded from, and of how its file is now.
+
+        What is derived from a bank, and kept beside it, holds this to tell whose it is.
+        """
+        stat = Path(self.path).stat()
+        facts = json.dumps([self.facts, stat.st_size, stat.st_mtime_ns], sort_keys=True)
+        return hashlib.blake2b(facts.encode(), digest_size=12).hexdigest()
 
     def close(self) -> None:
         """Close the file."""

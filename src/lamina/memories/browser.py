@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import threading
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +13,6 @@ from lamina.core.errors import LaminaError
 from lamina.memories import cards
 from lamina.memories.bank import Bank
 
-COOKIE: Final = "lamina"
 POLICY: Final = (
     "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
@@ -48,6 +46,8 @@ class Browser:
         self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.port = int(self.server.server_address[1])
+        # Cookies know no ports: of two browsers at once each needs a name of its own.
+        self.cookie = f"lamina{self.port}={self.token}"
         self.url = f"http://127.0.0.1:{self.port}/?token={self.token}"
 
     def serve(self) -> None:
@@ -58,6 +58,11 @@ class Browser:
         """Stop serving."""
         self.server.shutdown()
         self.server.server_close()
+
+    def finish(self) -> None:
+        """Wait for the page that is being made, and make no other: the bank may be closed then."""
+        self.server.server_close()
+        self.lock.acquire()
 
     def page(self, path: str, query: dict[str, list[str]]) -> str | None:
         """Return the page at a path, or None."""
@@ -123,9 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
         given = query.get("token", [""])[0]
         if given and secrets.compare_digest(given.encode(), owner.token.encode()):
             self.send_response(HTTPStatus.SEE_OTHER)
-            cookie = f"{COOKIE}={owner.token}; HttpOnly; SameSite=Strict; Path=/"
-            self.send_header("Set-Cookie", cookie)
-            self.send_header("Location", place.path if place.path.startswith("/") else "/")
+            self.send_header("Set-Cookie", f"{owner.cookie}; HttpOnly; SameSite=Strict; Path=/")
+            self.send_header("Location", "/")
             self._end(b"", "text/plain")
             return
         if not self._has_cookie():
@@ -146,12 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: addresses hold the token."""
 
     def _has_cookie(self) -> bool:
-        try:
-            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        value = "" if cookie is None else cookie.value
-        return secrets.compare_digest(value.encode(), self.owner.token.encode())
+        # Not by SimpleCookie, which drops all where another program's cookie is no good.
+        mine = self.owner.cookie.encode()
+        given = self.headers.get("Cookie", "").split(";")
+        return any(secrets.compare_digest(each.strip().encode(), mine) for each in given)
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
         self.send_response(status)

@@ -22,6 +22,7 @@ from lamina.core.engine import info
 from lamina.core.errors import require_extra
 from lamina.core.modelfile import write_atomically
 from lamina.memories.bank import Bank, Neuron, Trigger
+from lamina.memories.summaries import promoted_of, strongest_by_layer, triggers_of
 
 AROUND: Final = 120  # characters shown before and after a trigger
 N_TOKENS: Final = 5  # promoted tokens in a list's row
@@ -121,6 +122,8 @@ def overview(bank: Bank, *, live: bool = False) -> str:
     active = bank.active_share()
     agreement = {each.layer: each for each in bank.agreement()}
     layers = list(bank.d_ff)
+    strongest = strongest_by_layer(bank, N_TOKENS)
+    promoted = promoted_of(bank, [each for best in strongest.values() for each in best], 1)
     agree = [agreement[i].share if i in agreement else 0.0 for i in layers]
     chance = [agreement[i].chance if i in agreement else 0.0 for i in layers]
     rows = [
@@ -131,9 +134,9 @@ def overview(bank: Bank, *, live: bool = False) -> str:
             "agree": f"{agree[i]:.2%}",
             "chance": f"{chance[i]:.3%}",
             "promotes": [
-                visible(p.text)
-                for best in bank.strongest(layer, N_TOKENS)
-                for p in bank.promotes(layer, best.neuron, 1)
+                visible(text)
+                for each in strongest[layer]
+                for text in promoted.get((layer, each.neuron), [])
             ],
         }
         for i, layer in enumerate(layers)
@@ -205,20 +208,22 @@ def write_overview(bank: Bank, path: str | os.PathLike[str]) -> None:
 
 
 def _rows(bank: Bank, found: Iterable[Neuron], words: str | None = None) -> list[dict[str, Any]]:
+    neurons = list(found)
+    promoted = promoted_of(bank, neurons, N_TOKENS)
+    triggers = triggers_of(bank, neurons, bank.facts["top_k"] if words else 1)
     rows = []
-    for each in found:
-        triggers = bank.triggers(each.layer, each.neuron, None if words else 1)
+    for each in neurons:
+        place = each.layer, each.neuron
+        fired = triggers.get(place, [])
         if words:
-            triggers.sort(key=lambda t: words.lower() not in (t.before[-AROUND:] + t.token).lower())
+            fired.sort(key=lambda t: words.lower() not in (t.before[-AROUND:] + t.token).lower())
         rows.append(
             {
                 "layer": each.layer,
                 "neuron": each.neuron,
                 "score": each.score,
-                "promotes": [
-                    visible(p.text) for p in bank.promotes(each.layer, each.neuron, N_TOKENS)
-                ],
-                "trigger": _shown(triggers[0]) if triggers else None,
+                "promotes": [visible(text) for text in promoted.get(place, [])],
+                "trigger": _shown(fired[0]) if fired else None,
             }
         )
     return rows

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lamina.core.errors import SpecError
 from lamina.memories.bank_file import BankFile
@@ -116,6 +117,27 @@ def random_ids(bank: BankFile, n: int) -> list[list[int]]:
     return [ids for (ids,) in rows]
 
 
+def _random_places(bank: BankFile, n: int) -> npt.NDArray[np.int32]:
+    """Return `random_ids` as rows of `WINDOW` tokens, -1 before a sequence; kept once read."""
+    rows: npt.NDArray[np.int32] | None = bank.random_places.get(n)
+    if rows is None:
+        ids = random_ids(bank, n)
+        rows = np.full((len(ids), WINDOW), -1, dtype=np.int32)
+        for row, last in zip(rows, ids, strict=True):
+            row[WINDOW - len(last) :] = last
+        bank.random_places[n] = rows
+    return rows
+
+
+def _count(places: npt.NDArray[np.int32], gram: Gram) -> int:
+    """Return how many rows hold an n-gram."""
+    n = places.shape[1] - len(gram) + 1
+    there = np.ones((len(places), n), dtype=bool)
+    for i, token in enumerate(gram):
+        there &= places[:, i : i + n] == token
+    return int(there.any(axis=1).sum())
+
+
 def shared_patterns(
     bank: BankFile, layer: int, neuron: int, n_max: int, n_random: int
 ) -> list[Pattern]:
@@ -136,12 +158,11 @@ def shared_patterns(
             n == m and len(other) > len(gram) and _holds(other, gram) for other, m in chosen.items()
         )
     }
-    places = random_ids(bank, n_random)
-    usual = Counter(gram for ids in places for gram in grams(ids, n_max) & whole.keys())
+    places = _random_places(bank, n_random)
     texts = _texts(bank, layer, neuron, n_max)
     found = []
     for gram, n in whole.items():
-        often = usual[gram] / max(len(places), 1)
+        often = _count(places, gram) / max(len(places), 1)
         lift = n / len(group) / often if often else float("inf")
         found.append(Pattern(texts[gram], len(gram), n, at_end[gram], lift))
     ceiling = float(max(n_random, 1))

@@ -82,7 +82,8 @@ def record(
     checkpoint_every : int
         Batches of 32 sequences between checkpoints.
     progress : callable, optional
-        Called with a `RecordProgress` after each batch.
+        Called with a `RecordProgress` after each batch. What it raises ends the recording, after
+        a checkpoint.
 
     Returns
     -------
@@ -247,13 +248,22 @@ class Recording:
                     if n_batches % checkpoint_every == 0:
                         self.checkpoint()
                     if progress is not None:
-                        progress(RecordProgress(self.n_sequences, self.n_tokens))
+                        self._tell(progress)
         finally:
             self.live.model.train(was_training)
         if self.n_tokens == 0:
             raise DataError(
                 f"{WHERE}: expected texts with at least one token, got none. Pass some."
             )
+        self.checkpoint()  # what follows takes a while, and needs room
+
+    def _tell(self, progress: Callable[[RecordProgress], None]) -> None:
+        """Tell how far it is; whoever stops it there loses nothing."""
+        try:
+            progress(RecordProgress(self.n_sequences, self.n_tokens))
+        except BaseException:
+            self.checkpoint()
+            raise
 
     def _add(self, batch: list[dict[str, Any]]) -> None:
         """Run a batch, those of like length together, and keep its texts."""

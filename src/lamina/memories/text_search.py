@@ -8,19 +8,22 @@ it belongs to another bank; where it cannot be written it is kept in memory.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from lamina.core.errors import DataError
 from lamina.memories.bank_file import BankFile
 
+Array = npt.NDArray[Any]
+
+FEW: Final = 5_000  # places that the database looks up; more are looked up in memory
 WINDOW: Final = 8  # tokens of a document, the trigger last
-MOST_PLACES: Final = 50_000  # that one search follows up
 
 
 class TextSearch:
@@ -33,7 +36,8 @@ class TextSearch:
 
     def __init__(self, bank: BankFile) -> None:
         self.bank = bank
-        self._identity = identity(bank)
+        self._identity = f"{bank.identity()} {WINDOW}"
+        self._kept: tuple[Array, Array, Array] | None = None
         path = Path(bank.path + ".search")
         found = _open_if_of(path, self._identity)
         if found is None:
@@ -62,26 +66,56 @@ class TextSearch:
                 "or digits."
             )
         phrase = '"' + words.replace('"', " ").replace("\0", " ") + '"'
+        # One text of all numbers: a row each would take longer than the search.
         places = self.index.execute(
-            "SELECT rowid FROM places WHERE places MATCH ? LIMIT ?", [phrase, MOST_PLACES]
-        ).fetchall()
-        if not places:
+            "SELECT group_concat(rowid) FROM places WHERE places MATCH ?", [phrase]
+        ).fetchone()[0]
+        if places is None:
             return []
-        import numpy as np
+        hits = np.fromstring(places, dtype=np.int64, sep=",")
+        neuron, coefficient = self._join(hits) if len(hits) <= FEW else self._pick(hits)
+        bank = self.bank
+        n = np.bincount(neuron, minlength=bank.n_neurons)
+        strongest = np.full(bank.n_neurons, -np.inf, np.float32)
+        np.maximum.at(strongest, neuron, coefficient)
+        found = np.flatnonzero(n)
+        if 0 < k < len(found):  # sort no more than those that may be among the first k
+            found = found[n[found] >= np.partition(n[found], len(found) - k)[-k]]
+        order = np.lexsort((found, -strongest[found], -n[found]))[:k]
+        top_k = int(bank.facts["top_k"])
+        return [(*bank.place(int(i)), float(n[i] / top_k)) for i in found[order]]
+
+    def _join(self, hits: Array) -> tuple[Array, Array]:
+        """Return neuron and coefficient of the triggers at some places, found by the database."""
         import pyarrow as pa
 
         database = self.bank.database
-        database.register("hits", pa.table({"place": np.array(places, dtype=np.int64)[:, 0]}))
+        database.register("hits", pa.table({"place": hits}))
         try:
-            rows = self.bank.rows(
-                "SELECT layer, neuron, count(*) / ? AS score FROM triggers JOIN hits "
-                "ON sequence * ? + token = place GROUP BY layer, neuron "
-                "ORDER BY score DESC, max(coefficient) DESC, layer, neuron LIMIT ?",
-                [float(self.bank.facts["top_k"]), self.bank.facts["max_length"], k],
-            )
+            columns = database.execute(
+                "SELECT layer, neuron, coefficient FROM triggers JOIN hits "
+                "ON sequence * ? + token = place",
+                [self.bank.facts["max_length"]],
+            ).fetchnumpy()
         finally:
             database.unregister("hits")
-        return [(int(layer), int(neuron), float(score)) for layer, neuron, score in rows]
+        layer, neuron, coefficient = (np.asarray(column) for column in columns.values())
+        return self.bank.indices(layer) + neuron, coefficient
+
+    def _pick(self, hits: Array) -> tuple[Array, Array]:
+        """Return the same, for many places: from all triggers, which are kept once read."""
+        if self._kept is None:
+            columns = self.bank.database.execute(
+                "SELECT layer, neuron, sequence * ? + token AS place, coefficient FROM triggers",
+                [self.bank.facts["max_length"]],
+            ).fetchnumpy()
+            layer, neuron, place, coefficient = (np.asarray(x) for x in columns.values())
+            self._kept = self.bank.indices(layer) + neuron, place, coefficient
+        neuron, place, coefficient = self._kept
+        fires = np.zeros(int(place.max()) + 1, dtype=bool)
+        fires[hits] = True
+        chosen = np.flatnonzero(fires[place])
+        return neuron[chosen], coefficient[chosen]
 
     def _make(self, path: Path) -> Path | sqlite3.Connection:
         """Write the index, all or nothing, or keep it in memory where that cannot be done."""
@@ -115,13 +149,6 @@ class TextSearch:
         index.execute("INSERT INTO identity VALUES (?)", [self._identity])
         index.commit()
         return index
-
-
-def identity(bank: BankFile) -> str:
-    """Return a hash of what a bank was recorded from, and of how its file is now."""
-    stat = Path(bank.path).stat()
-    facts = json.dumps([bank.facts, stat.st_size, stat.st_mtime_ns, WINDOW], sort_keys=True)
-    return hashlib.blake2b(facts.encode(), digest_size=12).hexdigest()
 
 
 def _open_if_of(path: Path, wanted: str) -> sqlite3.Connection | None:

@@ -173,13 +173,14 @@ def listing(
 ) -> str:
     """Return a page of neurons, for the browser; of their triggers one that holds the words."""
     rows = [{**row, "score": f"{row['score']:.3f}"} for row in _rows(bank, found, words)]
-    lead = f"{len(rows)} neurons, the first ones first." if rows else ""
+    lead = f"{len(rows)} neuron{'' if len(rows) == 1 else 's'}, by {score_name}." if rows else ""
     return render(
         "list.html.j2",
         live=True,
         title=visible(title),
         lead=lead,
         score_name=score_name,
+        trigger_name="trigger with these words" if words else "strongest trigger",
         rows=rows,
         **{"problem": None, **values},
     )

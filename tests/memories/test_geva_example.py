@@ -37,7 +37,7 @@ def test_it_prints_what_the_library_measures(tmp_path):
     with memories.open(bank, model) as read:
         assert found["active"] == read.active_share()
         assert found["agreement"][1]["share"] == read.agreement()[1].share
-    refinement = memories.measure_refinement(model, tokenizer, TEXTS, n_places=50)
+    refinement = memories.measure_refinement(model, tokenizer, [text.read_text()], n_places=50)
     assert found["refinement"][0]["differs"] == pytest.approx(refinement[0].differs)
     differs = [100 * each.differs for each in refinement]
     assert f"at least 68 %  {min(differs):.1f} % to {max(differs):.1f} %" in done.stdout

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lamina.memories import Bank, Trigger
 
 _NEURON = re.compile(r"^(\d{1,6}):(\d{1,9})$")
+PIECE = 4000  # characters of a text, at least, where a file has as many
 AROUND = 60  # characters shown before and after a trigger
 
 
@@ -44,9 +45,11 @@ def neuron_of(text: str, option: str) -> tuple[int, int]:
 
 
 def read_texts(files: tuple[str, ...], max_bytes: int | None, verb: str) -> Iterator[str]:
-    """Return the paragraphs of some files, "-" for standard input, at most so many bytes.
+    """Return the texts of some files, "-" for standard input, at most so many bytes.
 
-    They are read one after the other, as they are asked for; that all can be read is checked now.
+    They are whole paragraphs, some thousand characters at a time: short texts would leave much of a
+    pass to padding, and the model without context. They are read one after the other, as they are
+    asked for; that all can be read is checked now.
     """
     from lamina.core.errors import DataError
 
@@ -64,17 +67,18 @@ def read_texts(files: tuple[str, ...], max_bytes: int | None, verb: str) -> Iter
 def _paragraphs(files: tuple[str, ...], left: int) -> Iterator[str]:
     for name in files:
         lines: list[str] = []
+        n_characters = 0
         with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as file:
             while line := file.readline(left):
                 left -= len(line)
                 text = line.decode("utf-8", errors="replace").replace("\r\n", "\n")
-                if text.strip():
-                    lines.append(text)
-                elif lines:
-                    yield "".join(lines).rstrip("\n")
-                    lines = []
-        if lines:
-            yield "".join(lines).rstrip("\n")
+                lines.append(text)
+                n_characters += len(text)
+                if n_characters >= PIECE and not text.strip():
+                    yield "".join(lines).strip()
+                    lines, n_characters = [], 0
+        if rest := "".join(lines).strip():
+            yield rest
 
 
 def matching(bank: Bank, layer: int, neuron: int, words: str | None) -> Trigger:

@@ -118,9 +118,11 @@ def measure_refinement(
     try:
         with torch.no_grad():
             tops = [_top(live, _values(block)) for block in live.blocks]
-            sums = [_Sums(top) for top in tops]
+            sums = [_Sums(live, top) for top in tops]
             for ids, places in chosen:
                 _add(live, sums, ids, places)
+            for each in sums:
+                each.count()
     finally:
         model.train(was_training)
     return [each.result(layer) for layer, each in enumerate(sums)]
@@ -129,19 +131,35 @@ def measure_refinement(
 class _Sums:
     """Counts of one layer, over the places so far."""
 
-    def __init__(self, top: Any) -> None:
-        self.top = top  # (d_ff,) each memory's top token
+    def __init__(self, live: LiveModel, top: Any) -> None:
+        self.live, self.top = live, top  # (d_ff,) each memory's top token
         self.n = 0
         self.counts = np.zeros(9)
+        self.waiting: list[tuple[Any, ...]] = []
 
-    def add(self, live: LiveModel, flow: LayerFlow, active: Any, final: Any, places: Any) -> None:
-        """Take in the places of one sequence; active is (n, d_ff), final (n,) tokens."""
+    def add(self, flow: LayerFlow, active: Any, final: Any, places: Any) -> None:
+        """Take in the places of one sequence; active is (n, d_ff), final (n,) tokens.
+
+        They wait until there are many: the unembedding is read from memory for each product.
+        """
+        states = (flow.residual, flow.ffn, flow.output)
+        self.waiting.append((*(x[0, places] for x in states), active, final))
+        if sum(len(rows[-1]) for rows in self.waiting) >= ROWS:
+            self.count()
+
+    def count(self) -> None:
+        """Count what waits."""
         import torch
 
-        before = live.unembed(flow.residual[0, places]).float()
+        if not self.waiting:
+            return
+        residual, ffn, output, active, final = (
+            torch.cat(parts) for parts in zip(*self.waiting, strict=True)
+        )
+        self.waiting = []
+        before = self.live.unembed(residual).float()
         r = before.argmax(1)
-        y = _top(live, flow.ffn[0, places])
-        o = _top(live, flow.output[0, places])
+        y, o = _top(self.live, ffn), _top(self.live, output)
         probability = torch.softmax(before, 1).gather(1, final[:, None])[:, 0]
         alike = y[:, None] == self.top
         self.n += len(r)
@@ -180,7 +198,7 @@ def _add(live: LiveModel, sums: list[_Sums], ids: list[int], places: list[int]) 
         logits = live.model(input_ids=torch.tensor([ids])).logits
     final = logits[0, places].argmax(1)
     for layer, (each, flow) in enumerate(zip(sums, flows, strict=True)):
-        each.add(live, flow, actives[layer], final, places)
+        each.add(flow, actives[layer], final, places)
 
 
 def _choose(

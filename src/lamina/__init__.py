@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lamina.core.late import look_up
+from lamina.late import look_up
 
 __version__ = "0.1.0"
 

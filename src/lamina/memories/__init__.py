@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.core.late import look_up
+from lamina.late import look_up
 
 # The public names and the modules that hold them, in the order of docs/memories.md.
 _HOME: dict[str, str] = {

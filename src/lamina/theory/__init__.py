@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from lamina.core.late import look_up
+from lamina.late import look_up
 
 # The public names and the modules that hold them, in the order of docs/theory.md.
 _HOME: dict[str, str] = {

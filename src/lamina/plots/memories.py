@@ -59,11 +59,11 @@ def plot_layers(
         panels[5].bar(layers, shares, bottom=bottom, width=1.0, color=colour, label=name)
         bottom = bottom + shares
     panels[5].set_title("Whose prediction the sum is")
-    panels[5].legend(loc="lower right", fontsize=8)
+    panels[5].legend(loc="lower right", fontsize=8, frameon=True, facecolor="white", framealpha=0.9)
     for axes in panels:
         axes.set_xlabel("layer")
         axes.set_xlim(-0.5, len(layers) - 0.5)
-        axes.yaxis.set_major_formatter(lambda v, _: f"{v:.3g}" if 0 < v < 0.01 else f"{v:.0%}")
+        axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g}%")
     for axes in (*panels[2:4], *panels[4:]):
         axes.set_ylim(0, 1.0)
     return figure

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from lamina.memories.explanation import Ablated, Ablation
-from lamina.memories.forward_pass import ForwardPass, second_matrix
+from lamina.memories.forward_pass import ForwardPass
+from lamina.memories.live_model import second_matrix
 
 AT_ONCE: Final = 16  # memories that are ablated in one pass
 
@@ -37,7 +38,7 @@ def ablate(
                     h.view(len(part) + 1, -1, h.shape[-1])[row, -1, neuron] = 0.0  # noqa: B023
                     return (h, *inputs[1:])
 
-                outer = second_matrix(live.blocks[layer])
+                outer = second_matrix(live.blocks[layer]).owner
                 hooks.callback(outer.register_forward_pre_hook(silence).remove)
 
             def keep(_module: Any, _inputs: Any, output: Any) -> None:

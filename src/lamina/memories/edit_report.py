@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamina.memories.sequences import cut
+from lamina.memories.sequences import answer_tokens, cut
 
 WHERE = "Editor.report"
 
@@ -148,8 +148,7 @@ def measure_fact(model: Any, tokenizer: Any, fact: Fact, texts: Sequence[str]) -
 def _ask(model: Any, tokenizer: Any, prompt: str, answer: str) -> Told:
     import torch
 
-    spaced = answer if answer[0].isspace() or prompt[-1:].isspace() else " " + answer
-    token = tokenizer(spaced, add_special_tokens=False)["input_ids"][0]
+    token = answer_tokens(tokenizer, answer, prompt)[0]
     with torch.no_grad():
         ids = torch.tensor([tokenizer(prompt)["input_ids"]])
         logits = model(input_ids=ids).logits[0, -1].float()

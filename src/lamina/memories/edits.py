@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lamina.memories.live_model import LiveModel
+from lamina.memories.live_model import LiveModel, second_matrix
 
 Kind = Literal["set", "boost", "silence", "replace", "fact"]
 
@@ -41,8 +41,7 @@ class Edit:
 
 def matrix(live: LiveModel, layer: int) -> Any:
     """Return a layer's second matrix, a view of the parameter, (d_model, d_ff)."""
-    block = live.blocks[layer]
-    return block.weights["w_down" if block.gated else "w_out"].tensor
+    return second_matrix(live.blocks[layer]).tensor
 
 
 def apply(live: LiveModel, edit: Edit) -> Any:

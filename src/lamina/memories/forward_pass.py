@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lamina.bridges.huggingface import Block
 from lamina.core.errors import SpecError
 from lamina.memories.final_norm import Readout
 from lamina.memories.layer_flow import LayerFlow, watch_layers
-from lamina.memories.live_model import LiveModel, not_called
+from lamina.memories.live_model import LiveModel, not_called, second_matrix, values_of
 from lamina.memories.watch import watch_coefficients
 
 Floats = npt.NDArray[np.float64]
@@ -63,7 +62,7 @@ class ForwardPass:
                 return left
 
             # hooked first: the flows must see the very tensor that the model goes on with
-            last = second_matrix(live.blocks[-1])
+            last = second_matrix(live.blocks[-1]).owner
             hooks.callback(last.register_forward_hook(leave_out).remove)
             flows = watch_layers(live, hooks)
             for layer, block in enumerate(live.blocks):
@@ -122,16 +121,6 @@ class ForwardPass:
             change = torch.as_tensor(flow.ffn_norm(raw) - left)
             found.append(readout.effects_at(position, change.double().numpy()))
         return np.stack(found)
-
-
-def values_of(block: Block) -> Any:
-    """Return a layer's values, (d_ff, d_model)."""
-    return block.weights["w_down" if block.gated else "w_out"].tensor.T
-
-
-def second_matrix(block: Block) -> Any:
-    """Return the module that multiplies coefficients by values."""
-    return block.weights["w_down" if block.gated else "w_out"].owner
 
 
 def _check_straight(live: LiveModel, flows: list[LayerFlow], final: Any, where: str) -> None:

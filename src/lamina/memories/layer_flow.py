@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from lamina.memories.live_model import LiveModel
+from lamina.memories.live_model import LiveModel, second_matrix
 
 
 @dataclass
@@ -54,7 +54,7 @@ def watch_layers(live: LiveModel, hooks: ExitStack) -> list[LayerFlow]:
     for block in live.blocks:
         flow = LayerFlow()
         layer = live.model.get_submodule(f"{block.stack}.{block.layer}")
-        outer = block.weights["w_down" if block.gated else "w_out"].owner
+        outer = second_matrix(block).owner
 
         def begin(_module: Any, inputs: Any, named: Any, flow: LayerFlow = flow) -> None:
             flow.input = inputs[0] if inputs else named["hidden_states"]

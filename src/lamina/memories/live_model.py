@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lamina.bridges.huggingface import Block, find_blocks
+from lamina.bridges.huggingface import Block, Matrix, find_blocks
 from lamina.core.errors import DataError, SpecError
 
 # Where transformers' families keep the norm before the unembedding; BERT has none
@@ -71,6 +71,16 @@ class LiveModel:
                 found.update(f"{block.path} {name} {array.shape}".encode())
                 found.update(array.data)
         return found.hexdigest()
+
+
+def second_matrix(block: Block) -> Matrix:
+    """Return where a layer's values lie: its `tensor` is (d_model, d_ff), `owner` the module."""
+    return block.weights["w_down" if block.gated else "w_out"]
+
+
+def values_of(block: Block) -> Any:
+    """Return a layer's values, (d_ff, d_model), a view of the parameter."""
+    return second_matrix(block).tensor.T
 
 
 def fingerprint_tokenizer(tokenizer: Any) -> str:

@@ -10,8 +10,8 @@ from lamina.core.errors import DataError, SpecError, require_extra
 from lamina.memories.ablation import ablate as run_without
 from lamina.memories.explanation import Explanation, LayerPush, Position, Push
 from lamina.memories.final_norm import Readout
-from lamina.memories.forward_pass import ForwardPass, values_of
-from lamina.memories.live_model import LiveModel, check_length, check_tokenizer
+from lamina.memories.forward_pass import ForwardPass
+from lamina.memories.live_model import LiveModel, check_length, check_tokenizer, values_of
 
 if TYPE_CHECKING:
     from lamina.memories.bank import Bank

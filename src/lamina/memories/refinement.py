@@ -11,7 +11,7 @@ import numpy as np
 
 from lamina.core.errors import DataError, SpecError, require_extra
 from lamina.memories.layer_flow import LayerFlow, watch_layers
-from lamina.memories.live_model import LiveModel, check_tokenizer
+from lamina.memories.live_model import LiveModel, check_tokenizer, values_of
 from lamina.memories.sequences import cut
 from lamina.memories.watch import watch_coefficients
 
@@ -117,7 +117,7 @@ def measure_refinement(
     model.eval()
     try:
         with torch.no_grad():
-            tops = [_top(live, _values(block)) for block in live.blocks]
+            tops = [_top(live, values_of(block)) for block in live.blocks]
             sums = [_Sums(live, top) for top in tops]
             for ids, places in chosen:
                 _add(live, sums, ids, places)
@@ -216,11 +216,6 @@ def _choose(
     for number, i in sorted(every[k] for k in drawn):
         by_sequence.setdefault(number, []).append(i)
     return [(kept[number][0], places) for number, places in by_sequence.items()]
-
-
-def _values(block: Any) -> Any:
-    """Return a layer's values, (d_ff, d_model)."""
-    return block.weights["w_down" if block.gated else "w_out"].tensor.T
 
 
 def _top(live: LiveModel, vectors: Any) -> Any:

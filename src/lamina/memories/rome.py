@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lamina.core.errors import DataError, ShapeError, SpecError, require_extra
-from lamina.memories.live_model import LiveModel, check_tokenizer
-from lamina.memories.sequences import cut
+from lamina.memories.live_model import LiveModel, check_tokenizer, second_matrix
+from lamina.memories.sequences import answer_tokens, cut
 from lamina.memories.watch import watch_coefficients
 
 SEQUENCES: Final = 16  # whose keys are multiplied at a time
@@ -166,7 +166,7 @@ def rank_one(
     # Least disturbance of other keys, given that the bare prompt's key gives the value
     direction = inverse @ keys.double().mean(0).numpy()
     v = torch.from_numpy(direction / float(direction @ keys[0].double().numpy()))
-    dtype = block.weights["w_down" if block.gated else "w_out"].tensor.dtype
+    dtype = second_matrix(block).tensor.dtype
     wide = torch.float32 if dtype.itemsize < 4 else dtype
     return change.to(wide), v.to(wide)
 
@@ -194,8 +194,7 @@ class _Batch:
     ) -> _Batch:
         import torch
 
-        spaced = answer if answer[0].isspace() or prompt[-1:].isspace() else " " + answer
-        tokens = list(tokenizer(spaced, add_special_tokens=False)["input_ids"])
+        tokens = answer_tokens(tokenizer, answer, prompt)
         rows, subject_at, answer_at = [], [], []
         for text in [*(prefix + prompt for prefix in prefixes), f"{subject} is a"]:
             parts = tokenizer(text, return_offsets_mapping=True)
@@ -232,11 +231,6 @@ def _inverse(covariance: npt.ArrayLike | None, d_ff: int, where: str) -> npt.NDA
     return np.asarray(np.linalg.inv(matrix + ridge * np.eye(d_ff)))
 
 
-def _outer(live: LiveModel, layer: int) -> Any:
-    block = live.blocks[layer]
-    return block.weights["w_down" if block.gated else "w_out"].owner
-
-
 def _at_subject(live: LiveModel, layer: int, batch: _Batch) -> tuple[Any, Any]:
     """Return what the second matrix reads and gives at the subject's end behind each prefix."""
     import torch
@@ -246,7 +240,7 @@ def _at_subject(live: LiveModel, layer: int, batch: _Batch) -> tuple[Any, Any]:
     def keep(_module: Any, inputs: Any, output: Any) -> None:
         seen[:] = [inputs[0], output]
 
-    handle = _outer(live, layer).register_forward_hook(keep)
+    handle = second_matrix(live.blocks[layer]).owner.register_forward_hook(keep)
     try:
         live.model(input_ids=batch.ids, attention_mask=batch.real)
     finally:
@@ -276,7 +270,7 @@ def _find_change(
         return output + added.view_as(output)
 
     usual = None
-    handle = _outer(live, layer).register_forward_hook(add)
+    handle = second_matrix(live.blocks[layer]).owner.register_forward_hook(add)
     try:
         with torch.enable_grad():
             for _ in range(settings.n_steps):

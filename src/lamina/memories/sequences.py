@@ -1,4 +1,4 @@
-"""Cuts texts into sequences of tokens."""
+"""Cuts texts into sequences of tokens, and puts answers after prompts."""
 
 from __future__ import annotations
 
@@ -58,3 +58,9 @@ def cut(
                 "ends": [0 if s else b - first for (_, b), s in zip(offsets, special, strict=True)],
                 "special": list(special),
             }
+
+
+def answer_tokens(tokenizer: Any, answer: str, prompt: str) -> list[int]:
+    """Return an answer's tokens as they follow a prompt, after a space where neither has one."""
+    spaced = answer if answer[0].isspace() or prompt[-1:].isspace() else " " + answer
+    return list(tokenizer(spaced, add_special_tokens=False)["input_ids"])

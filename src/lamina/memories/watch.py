@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from lamina.bridges.huggingface import Block
+from lamina.memories.live_model import second_matrix
 
 
 def watch_coefficients(block: Block, take: Callable[[Any, Any], None], hooks: ExitStack) -> None:
@@ -25,7 +26,7 @@ def watch_coefficients(block: Block, take: Callable[[Any, Any], None], hooks: Ex
         h = inputs[0].reshape(-1, block.d_ff)
         take(h, gate[0].reshape(-1, block.d_ff) > 0 if block.gated else h > 0)
 
-    outer = block.weights["w_down" if block.gated else "w_out"].owner
+    outer = second_matrix(block).owner
     hooks.callback(outer.register_forward_pre_hook(tell).remove)
     if block.gated:
         owner = block.weights["w_gate"].owner

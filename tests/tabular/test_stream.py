@@ -262,8 +262,23 @@ def test_ctrl_c_leaves_what_one_can_go_on_with(tmp_path: Path, many_chunks: None
     assert_same_model(resumed, lamina.TabularRegressor("fast", random_state=0).fit_files(path, "y"))
 
 
+def fill_new_arrays_with_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `numpy.empty` hand out NaN where it would hand out whatever lay there."""
+    empty = np.empty
+
+    def full_of_nan(*args: object, **settings: object) -> np.ndarray:
+        array = empty(*args, **settings)
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(np, "empty", full_of_nan)
+
+
 @pytest.mark.parametrize("kind", ["text", "boolean", "whole", "part"])
-def test_classes_survive_a_checkpoint(kind: str, tmp_path: Path, many_chunks: None) -> None:
+def test_classes_survive_a_checkpoint(
+    kind: str, tmp_path: Path, many_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=4000)
     labels = {"text": ["p", "q"], "boolean": [False, True], "whole": [3, 5], "part": [0.5, 2.5]}
@@ -273,7 +288,9 @@ def test_classes_survive_a_checkpoint(kind: str, tmp_path: Path, many_chunks: No
     first = lamina.TabularClassifier("fast", class_weight="balanced", random_state=0)
     first.fit_files(path, "y", work_dir=work, keep_work=True)
     again = lamina.TabularClassifier("fast", class_weight="balanced", random_state=0)
-    again.fit_files(path, "y", work_dir=work, resume=True)  # nothing is left to do
+    with monkeypatch.context() as patch:
+        fill_new_arrays_with_nan(patch)  # nothing is left to do: no chunk is loaded before
+        again.fit_files(path, "y", work_dir=work, resume=True)
     assert again.classes_.tolist() == labels[kind]
     assert again.classes_.dtype == first.classes_.dtype
     assert_same_model(first, again)

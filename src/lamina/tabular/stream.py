@@ -454,8 +454,8 @@ class _Rounds:
     @property
     def held_weight(self) -> Floats | None:
         """The held-out rows' weights, None where all are alike."""
-        weights = self._weights()
-        return None if weights is None else weights[self.n_front :].astype(np.float64)
+        weights = self._weights(self.held_values)
+        return None if weights is None else weights.astype(np.float64)
 
     def held_output(self) -> NDArray[np.float32]:
         """The members' mean output for the held-out rows."""
@@ -467,8 +467,8 @@ class _Rounds:
         """Some rows of the first chunk."""
         front = slice(self.n_front)
         self.chunks.load(0, self.x[front], self.values[front])
-        weights = self._weights()
-        of_front = None if weights is None else weights[front].astype(np.float64)
+        weights = self._weights(self.values[front])
+        of_front = None if weights is None else weights.astype(np.float64)
         return draw_background(self.x[front], of_front, self.checkpoint.seed)
 
     def go(self) -> None:
@@ -536,7 +536,7 @@ class _Rounds:
                 rows=[rows] * len(live),
                 validation="rest",
                 patience=recipe.patience * n_chunks,
-                sample_weight=self._weights(),
+                sample_weight=self._weights(self.values),
                 rng=_rng(self.checkpoint.seed, 5),
                 n_threads=self.plan.n_threads,
                 callbacks=after,
@@ -552,8 +552,8 @@ class _Rounds:
             after_all[i] = history
         self.checkpoint.histories = after_all
 
-    def _weights(self) -> NDArray[np.float32] | None:
-        """Return the rows' weights by their classes, None where all are alike."""
+    def _weights(self, values: Floats) -> NDArray[np.float32] | None:
+        """Return the weights of rows of these values by their classes, None where all are alike."""
         wish, classes, counts = self.plan.class_weight, self.target.classes, self.target.counts
         if wish is None or classes is None or counts is None:
             return None
@@ -562,4 +562,4 @@ class _Rounds:
         else:  # "balanced", as scikit-learn has it
             each = counts.sum() / (len(counts) * counts)
         each = each / np.average(each, weights=counts)
-        return np.asarray(each[self.values.astype(np.int64)], np.float32)
+        return np.asarray(each[values.astype(np.int64)], np.float32)

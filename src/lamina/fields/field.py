@@ -176,15 +176,30 @@ class Field:
     @property
     def n_coded_bytes(self) -> int:
         """Bytes that the weights take in a file."""
-        network = self.network
         if self._coding is None:
-            return network.theta.nbytes
-        return self._coding.n_bytes(tensors(network.spec))
+            return self._weights().nbytes
+        return self._coding.n_bytes(self._tensors())
 
     @property
     def bits_per_weight(self) -> float:
         """Bits that a weight takes in a file, on average: 32 where `compress` was not called."""
         return 8 * self.n_coded_bytes / self.n_params
+
+    def _networks(self) -> dict[str, Network]:
+        """Return what the weights belong to, by their arrays' names in the file."""
+        return {"theta": self.network}
+
+    def _tensors(self) -> list[slice]:
+        """Return where each tensor lies in `_weights`."""
+        return tensors(*(network.spec for network in self._networks().values()))
+
+    def _weights(self) -> Array:
+        """Return all weights."""
+        return np.concatenate([network.theta for network in self._networks().values()])
+
+    def _set_weights(self, theta: Array) -> None:
+        """Take other weights, in new networks."""
+        self._network = Network.from_spec(self.network.spec, theta)
 
     def __call__(self, coordinates: npt.ArrayLike) -> Array:
         """Return the field's values, in the signal's own units and neither rounded nor clipped.
@@ -264,7 +279,7 @@ class Field:
     def _parts(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return the specification and arrays of the file."""
         spec, arrays = field_file.parts(self.network, self.report, self.preset, self._meta())
-        return field_file.with_coding(spec, arrays, self.network, self._coding)
+        return field_file.with_coding(spec, arrays, self._networks(), self._coding)
 
     @classmethod
     def from_file_parts(cls, spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:

@@ -72,21 +72,48 @@ def from_parts(
 
 
 def with_coding(
-    spec: dict[str, Any], arrays: dict[str, Array], network: Network, coding: Quantised | None
+    spec: dict[str, Any],
+    arrays: dict[str, Array],
+    networks: Mapping[str, Network],
+    coding: Quantised | None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return parts with theta as a stream, where `coding` is what the network's weights are."""
-    places = tensors(network.spec)
-    if coding is None or not np.array_equal(coding.theta(places), network.theta):
+    """Return parts with the networks' thetas as a stream, where `coding` is what they are.
+
+    Parameters
+    ----------
+    spec, arrays
+        The parts.
+    networks : mapping
+        An array's name to the network whose theta it is, in the coding's order.
+    coding : Quantised or None
+    """
+    if coding is None:
+        return spec, arrays
+    places = tensors(*(network.spec for network in networks.values()))
+    theta = np.concatenate([network.theta for network in networks.values()])
+    if not np.array_equal(coding.theta(places), theta):
         return spec, arrays  # set by hand since: nothing may be lost
     told, stream = coding.to_parts(places)
-    others = {name: array for name, array in arrays.items() if name != "theta"}
+    others = {name: array for name, array in arrays.items() if name not in networks}
     return {**spec, "coding": told}, {**others, "stream": stream}
 
 
 def without_coding(
-    spec: Mapping[str, Any], arrays: Mapping[str, Array], where: str
+    spec: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+    where: str,
+    names: Mapping[str, str] | None = None,
 ) -> tuple[Mapping[str, Any], Mapping[str, Array], Quantised | None]:
-    """Return parts with theta in place of a stream, and what the stream held; the inverse.
+    """Return parts with thetas in place of a stream, and what the stream held; the inverse.
+
+    Parameters
+    ----------
+    spec, arrays
+        The parts.
+    where : str
+        The start of error sentences.
+    names : mapping, optional
+        Arrays of theta to their networks in the specification; one, theta of the network, if None.
 
     Raises
     ------
@@ -95,16 +122,21 @@ def without_coding(
     """
     if "coding" not in spec:
         return spec, arrays, None
+    names = {"theta": "network"} if names is None else names
     plain = {name: part for name, part in spec.items() if name != "coding"}
-    if "theta" in arrays or "stream" not in arrays:
+    if "stream" not in arrays or not names.keys().isdisjoint(arrays):
         raise SpecError(f"{where}: expected coded weights as a stream, got {sorted(arrays)[:4]}.")
     others = {name: array for name, array in arrays.items() if name != "stream"}
     stream = {name: array for name, array in arrays.items() if name == "stream"}
-    network_spec = NetworkSpec.from_json(spec["network"])
-    places = tensors(network_spec)
+    specs = [NetworkSpec.from_json(spec[part]) for part in names.values()]
+    places = tensors(*specs)
     coding = Quantised.from_parts(spec["coding"], stream, places, where)
-    theta = coding.theta(places).astype(network_spec.dtype)
-    return plain, {**others, "theta": theta}, coding
+    theta, begin = coding.theta(places), 0
+    for name, network_spec in zip(names, specs, strict=True):
+        end = begin + network_spec.n_params
+        others[name] = theta[begin:end].astype(network_spec.dtype)
+        begin = end
+    return plain, others, coding
 
 
 def report_from(told: Any, where: str) -> FieldReport:

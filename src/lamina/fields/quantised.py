@@ -4,10 +4,10 @@ The specification of a field whose weights are quantised has ``"coding"`` beside
 
     {"codec": "uniform", "version": 1, "tensors": [["rans", step, n_bytes], ...]}
 
-and the file one array, ``"stream"`` (uint8): the tensors' streams one after the other. A tensor is
-a level of a hash grid, or a layer's weight or bias, in the order of `tensors`. Another codec
-(latent grids, a learned entropy model) is another name; another coder of a tensor another first
-entry.
+and the file, in place of the weights' arrays, one array ``"stream"`` (uint8): the tensors' streams
+one after the other. A tensor is a level of a hash grid, or a layer's weight or bias, in the order
+of `tensors`; those of a scene's second network follow those of its first. Another codec (latent
+grids, a learned entropy model) is another name; another coder of a tensor another first entry.
 """
 
 from __future__ import annotations
@@ -40,8 +40,20 @@ LEAST_STEP, MOST_STEP = 2.0**-60, 2.0**60
 MOST_EXPANSION: Final = 2048
 
 
-def tensors(spec: NetworkSpec) -> list[slice]:
-    """Return where each tensor lies in theta: weight and bias of each layer, then levels."""
+def tensors(*specs: NetworkSpec) -> list[slice]:
+    """Return where each tensor lies in the networks' thetas, one after the other.
+
+    Of each network: weight and bias of each layer, then levels.
+    """
+    found: list[slice] = []
+    begin = 0
+    for spec in specs:
+        found += [slice(begin + part.start, begin + part.stop) for part in _tensors_of(spec)]
+        begin += spec.n_params
+    return found
+
+
+def _tensors_of(spec: NetworkSpec) -> list[slice]:
     found = [part for layer in spec.slices() for part in layer]
     begin = spec.table_slice.start
     if isinstance(spec.encoding, HashGrid):

@@ -121,13 +121,14 @@ def command(
             raise DataError(
                 "encode: expected --max-error or --bits-per-weight, got both. Leave one out."
             )
-        limits, tune = rate.limits(seconds, steps)
         n_params = rate.n_params if params_per_value is None else None
     watchers: list[Any] = []
     if preview is not None:
         watchers.append(kind.preview(preview, loaded))
         check_output(preview, "encode", [file, out], "--preview")
     field: Any = getattr(lamina.fields, kind.field)(preset, rng=seed, n_threads=threads)
+    if rate is not None:
+        limits, tune = rate.limits(seconds, steps, field.SECONDS)
     with FieldProgress(as_json) as progress:
         watchers.append(progress)
 

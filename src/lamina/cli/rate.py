@@ -56,13 +56,14 @@ class Rate:
         return cls(None, n_bytes, min(n_params, n_values))
 
     def limits(
-        self, seconds: float | None, steps: int | None
+        self, seconds: float | None, steps: int | None, default: float
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the limits of the fit and of tuning, whose seconds are a part of the whole."""
-        from lamina.fields.fit import DEFAULT_SECONDS
+        """Return the limits of the fit and of tuning, whose seconds are a part of the whole.
 
+        `default` is the seconds of a field's fit where neither is given.
+        """
         if seconds is None and steps is None:
-            seconds = DEFAULT_SECONDS
+            seconds = default
         fit = {"max_seconds": seconds and seconds * (1 - TUNING), "max_steps": steps}
         tune = {
             "max_seconds": seconds and seconds * TUNING,

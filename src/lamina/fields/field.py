@@ -15,7 +15,7 @@ from lamina.core.checks import as_matrix, check_choice, check_count, resolve_rng
 from lamina.core.errors import SpecError
 from lamina.core.network import Network
 from lamina.fields import field_file
-from lamina.fields.fit import FieldReport, FitProgress, Fitting, Limits
+from lamina.fields.fit import DEFAULT_SECONDS, FieldReport, FitProgress, Fitting, Limits
 from lamina.fields.quantised import Quantised, tensors
 from lamina.fields.recipe import PRESETS, budget, recipe
 from lamina.fields.signal import Signal
@@ -49,6 +49,7 @@ class Field:
     """
 
     ROLE: ClassVar[str]
+    SECONDS: ClassVar[float] = DEFAULT_SECONDS  # of a fit, where no limit is given
 
     def __init__(
         self,

@@ -6,12 +6,15 @@ which decays, so that cells that were emptied are looked at less.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from lamina.core.errors import DataError
 
 Array = npt.NDArray[Any]
 Float32 = npt.NDArray[np.float32]
@@ -96,6 +99,10 @@ class OccupancyGrid:
         self.taken = np.asarray(taken, bool)
         self._coarsen()
 
+    def deflated(self) -> npt.NDArray[np.uint8]:
+        """Return `taken` as a file holds it: bits, by zlib."""
+        return np.frombuffer(zlib.compress(np.packbits(self.taken).tobytes(), 9), np.uint8)
+
     def _coarsen(self) -> None:
         m = CELLS // GROUP
         coarse = self.taken.reshape(m, GROUP, m, GROUP, m, GROUP).any(axis=(1, 3, 5))
@@ -140,6 +147,25 @@ class OccupancyGrid:
         t = start[ray] + step * steps
         found = (t < far[ray]) & self.taken[_cell(o, d, ray, t, CELLS)]
         return Samples(ray[found].astype(np.int32, copy=False), t[found])
+
+
+def inflated(stream: Array, where: str) -> npt.NDArray[np.uint8]:
+    """Return the bits that `OccupancyGrid.deflated` holds; nothing in it is trusted.
+
+    Raises
+    ------
+    DataError
+        It is not such a stream.
+    """
+    n_bytes = CELLS**3 // 8
+    try:
+        unpacker = zlib.decompressobj()
+        bits = unpacker.decompress(stream.astype(np.uint8, casting="no").tobytes(), n_bytes)
+    except (zlib.error, TypeError):
+        bits = b""
+    if len(bits) != n_bytes or not unpacker.eof or unpacker.unused_data:
+        raise DataError(f"{where}: expected {CELLS}^3 bits of occupancy by zlib, got others.")
+    return np.frombuffer(bits, np.uint8)
 
 
 def _cell(o: Float32, d: Float32, ray: Array, t: Float32, n: int) -> Array:

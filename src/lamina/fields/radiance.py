@@ -176,21 +176,8 @@ class RadianceRun:
         self, places: Float32, said: Answer, grad_density: Array, grad_colours: Array, lr: float
     ) -> None:
         """Take one step of Adam, from d loss / d density (n,) and d loss / d colours (n, 3)."""
-        colour = self.engines[1]
-        grad, grad_input = np.empty(colour.n_params, np.float32), np.empty_like(said.colour_input)
-        target = _target(said.colours, grad_colours)
-        colour.evaluate(
-            said.colour_input,
-            target,
-            SquaredError(),
-            grad=grad,
-            grad_x=grad_input,
-            n_threads=self.n_threads,
-        )
-        self.runs[1].apply(grad, lr)
-        inner = np.empty_like(said.trunk)
-        inner[:, 0] = grad_density * said.density * (said.trunk[:, 0] < MOST_LOG_DENSITY)
-        inner[:, 1:] = grad_input[:, : inner.shape[1] - 1]
+        of_colour, inner = self._back(said, grad_density, grad_colours)
+        self.runs[1].apply(of_colour, lr)
         self.runs[0].epochs(
             places,
             _target(said.trunk, inner),
@@ -199,6 +186,40 @@ class RadianceRun:
             n_epochs=1,
             shuffle=False,
         )
+
+    def gradients(
+        self, places: Float32, said: Answer, grad_density: Array, grad_colours: Array
+    ) -> tuple[Float32, Float32]:
+        """Return d loss / d theta of both networks, from the same."""
+        of_colour, inner = self._back(said, grad_density, grad_colours)
+        of_trunk = np.zeros(self.trunk.n_params, np.float32)
+        self.engines[0].evaluate(
+            places,
+            _target(said.trunk, inner),
+            SquaredError(),
+            grad=of_trunk,
+            n_threads=self.n_threads,
+        )
+        return of_trunk, of_colour
+
+    def _back(
+        self, said: Answer, grad_density: Array, grad_colours: Array
+    ) -> tuple[Float32, Float32]:
+        """Return d loss / d theta of the colours' network, and by the trunk's outputs."""
+        colour = self.engines[1]
+        grad, grad_input = np.empty(colour.n_params, np.float32), np.empty_like(said.colour_input)
+        colour.evaluate(
+            said.colour_input,
+            _target(said.colours, grad_colours),
+            SquaredError(),
+            grad=grad,
+            grad_x=grad_input,
+            n_threads=self.n_threads,
+        )
+        inner = np.empty_like(said.trunk)
+        inner[:, 0] = grad_density * said.density * (said.trunk[:, 0] < MOST_LOG_DENSITY)
+        inner[:, 1:] = grad_input[:, : inner.shape[1] - 1]
+        return grad, inner
 
     def hand_over(self) -> None:
         """Give the networks the parameters as they are now."""

@@ -17,9 +17,9 @@ from lamina.core.network import Network
 from lamina.core.spec import NetworkSpec
 from lamina.fields.cameras import Camera, as_views
 from lamina.fields.field import Field
-from lamina.fields.field_file import report_from, report_parts
+from lamina.fields.field_file import report_from, report_parts, with_coding, without_coding
 from lamina.fields.fit import FieldReport, FitProgress, Limits, psnr_of
-from lamina.fields.occupancy import CELLS, OccupancyGrid
+from lamina.fields.occupancy import CELLS, OccupancyGrid, inflated
 from lamina.fields.radiance import PRESETS, density_of, encode_directions, networks
 from lamina.fields.radiance_fit import DEFAULT_SECONDS, RadianceFitting
 from lamina.fields.radiance_render import STEP, Frame, Tracer
@@ -60,6 +60,7 @@ class RadianceField(Field):
     """
 
     ROLE: ClassVar[str] = "radiance_field"
+    SECONDS: ClassVar[float] = DEFAULT_SECONDS
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class RadianceField(Field):
         """
         began, where = time.perf_counter(), "RadianceField.fit"
         if max_seconds is None and max_steps is None and repeat is None:
-            max_seconds = DEFAULT_SECONDS
+            max_seconds = self.SECONDS
         limits = Limits.check(where, max_seconds, max_steps, target_psnr, repeat)
         if progress is not None and not callable(progress):
             raise SpecError(
@@ -155,7 +156,7 @@ class RadianceField(Field):
         stopped = fitting.go()
         self._network, self._colour = pair
         self._frame, self._occupancy, self._cameras = frame, fitting.occupancy, views.cameras
-        self._report = fitting.report(fitting.score(), stopped)
+        self._report, self._coding = fitting.report(fitting.score(), stopped), None
         return self
 
     # --- what it is ------------------------------------------------------------------------------
@@ -184,6 +185,21 @@ class RadianceField(Field):
     def n_params(self) -> int:
         """Numbers of both networks."""
         return self.network.n_params + self.colour_network.n_params
+
+    def _networks(self) -> dict[str, Network]:
+        return {"theta": self.network, "colour": self.colour_network}
+
+    def _set_weights(self, theta: Array) -> None:
+        n = self.network.n_params
+        self._network = Network.from_spec(self.network.spec, theta[:n])
+        self._colour = Network.from_spec(self.colour_network.spec, theta[n:])
+
+    @property
+    def occupancy(self) -> OccupancyGrid:
+        """Which parts of the box hold anything."""
+        self.network  # noqa: B018
+        assert self._occupancy is not None  # noqa: S101
+        return self._occupancy
 
     def __call__(  # type: ignore[override]  # a scene's colour depends on where it is seen from
         self, coordinates: npt.ArrayLike, directions: npt.ArrayLike
@@ -354,20 +370,12 @@ class RadianceField(Field):
         return camera.resized(height, width)
 
     def _trace(self, view: Camera, background: Array) -> tuple[Array, Array]:
-        assert self._occupancy is not None  # noqa: S101
-        tracer = Tracer(self.preset, self.network, self.colour_network, self._occupancy, self.frame)
+        tracer = Tracer(self.preset, self.network, self.colour_network, self.occupancy, self.frame)
         return tracer.picture(view, background)
 
     # --- files -----------------------------------------------------------------------------------
 
-    def save(self, path: Any) -> None:
-        """Write the field to a model file, all or nothing; `lamina.load` reads it.
-
-        Raises
-        ------
-        ModelFileError
-            `path` cannot be written.
-        """
+    def _parts(self) -> tuple[dict[str, Any], dict[str, Array]]:
         spec = {
             "preset": self.preset,
             "network": self.network.spec.to_json(),
@@ -379,13 +387,11 @@ class RadianceField(Field):
                 "cameras": [camera.to_json() for camera in self.cameras],
             },
         }
-        assert self._occupancy is not None  # noqa: S101
-        arrays = {
-            "theta": self.network.theta,
-            "colour": self.colour_network.theta,
-            "occupancy": np.packbits(self._occupancy.taken),
-        }
-        modelfile.write(path, self.ROLE, spec, arrays)
+        arrays = {name: network.theta for name, network in self._networks().items()}
+        spec, arrays = with_coding(spec, arrays, self._networks(), self._coding)
+        if "coding" in spec:
+            return spec, {**arrays, "cells": self.occupancy.deflated()}
+        return spec, {**arrays, "occupancy": np.packbits(self.occupancy.taken)}
 
     @classmethod
     def from_file_parts(cls, spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> Self:
@@ -397,9 +403,12 @@ class RadianceField(Field):
             The parts are not those of such a field, or do not belong together.
         """
         where = cls.__name__
-        if set(spec) != {"preset", "network", "colour", "report", "signal"}:
+        if set(spec) - {"coding"} != {"preset", "network", "colour", "report", "signal"}:
             raise SpecError(f"{where}: expected the parts of a scene, got {sorted(spec)[:8]}.")
-        if set(arrays) != {"theta", "colour", "occupancy"}:
+        cells = "cells" if "coding" in spec else "occupancy"
+        names = {"theta": "network", "colour": "colour"}
+        spec, arrays, coding = without_coding(spec, arrays, where, names)
+        if set(arrays) != {*names, cells}:
             raise SpecError(f"{where}: expected the arrays of a scene, got {sorted(arrays)[:8]}.")
         report = report_from(spec["report"], where)
         field = cls(spec["preset"], rng=report.seed)
@@ -416,7 +425,9 @@ class RadianceField(Field):
                 f"to 3, got {specs[0].d_in} to {specs[0].d_out} and {specs[1].d_in} to "
                 f"{specs[1].d_out}."
             )
-        bits = arrays["occupancy"]
+        bits = arrays[cells]
+        if cells == "cells":
+            bits = inflated(bits, where)
         if bits.dtype != np.uint8 or bits.shape != (CELLS**3 // 8,):
             raise DataError(f"{where}: expected {CELLS}^3 bits of occupancy, got {bits.shape}.")
         signal = spec["signal"]
@@ -437,5 +448,6 @@ class RadianceField(Field):
         field._cameras = tuple(Camera.from_json(c, where) for c in signal["cameras"])
         field._occupancy = OccupancyGrid(STEP)
         field._occupancy.set_taken(np.unpackbits(bits))
-        field._network, field._colour, field._report = trunk, colour, report
+        field._network, field._colour = trunk, colour
+        field._report, field._coding = report, coding
         return field

@@ -53,6 +53,8 @@ class RadianceFitting:
     precision : str
     progress : callable or None
     began : float
+    occupancy : OccupancyGrid, optional
+        What is known of the scene: it stays as it is. None: it is learned.
     """
 
     def __init__(
@@ -67,14 +69,16 @@ class RadianceFitting:
         precision: str,
         progress: Callable[[FitProgress], object] | None,
         began: float,
+        occupancy: OccupancyGrid | None = None,
     ) -> None:
         self.preset, self.views, self.frame, self.limits = preset, views, frame, limits
         self.seed, self.progress, self.began = seed, progress, began
         self.n_threads = default_n_threads(n_threads)
         self.run = RadianceRun(preset, *networks, MOST_SAMPLES, seed, self.n_threads, precision)
         self.rng = np.random.default_rng([seed, 2])
-        self.occupancy = OccupancyGrid(STEP)
-        if views.pixels.shape[3] == 4:
+        self.is_explored = occupancy is not None
+        self.occupancy = OccupancyGrid(STEP) if occupancy is None else occupancy
+        if views.pixels.shape[3] == 4 and not self.is_explored:
             self.occupancy.allow(_hull(views, frame))
         self.rates: list[float] = []
         self.losses: list[float] = []
@@ -122,7 +126,7 @@ class RadianceFitting:
                 self.run.density, origins, directions, near, far, self.rng
             )
         else:
-            if k % UPDATE_EVERY == 0 and k:
+            if k % UPDATE_EVERY == 0 and k and not self.is_explored:
                 self.occupancy.update(self.run.density, UPDATE_CELLS, self.rng)
             offset = self.rng.uniform(size=len(origins))
             samples = self.occupancy.march(origins, directions, near, far, offset)

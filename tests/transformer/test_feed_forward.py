@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lamina.core.engine import bfloat16_unit
 from lamina.core.errors import DataError, ShapeError, SpecError
-from lamina.transformer import FeedForward, GatedFeedForward, operators
+from lamina.transformer import FeedForward, GatedFeedForward, operators, tensors
 
 D_MODEL, D_FF = 40, 100
 half_only = pytest.mark.skipif(bfloat16_unit() is None, reason="no bfloat16 products here")
@@ -495,7 +495,7 @@ def test_a_wrong_input_gets_one_sentence(kind):
 def test_a_wish_that_the_processor_cannot_meet_is_refused(monkeypatch):
     from lamina.core import engine
 
-    monkeypatch.setattr(operators, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(tensors, "_has_bfloat16", lambda: False)
     monkeypatch.setattr(engine, "bfloat16_unit", lambda: None)
     with pytest.raises(SpecError, match="FeedForward: expected a processor with AMX-BF16"):
         FeedForward(D_MODEL, D_FF, precision="bfloat16")(draw(3, D_MODEL))

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from lamina.core.checks import check_choice, check_count, check_number
 from lamina.core.errors import DataError, ShapeError
-from lamina.transformer.operators import Weights, native_precision, run
+from lamina.transformer.operators import Weights, run
 from lamina.transformer.packs import NO_SLOT, Packed
 from lamina.transformer.plain import PHI, in_plain_torch
+from lamina.transformer.tensors import native_precision
 
 
 def check_rows(x: Tensor, d_model: int, where: str) -> None:

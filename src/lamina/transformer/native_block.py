@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lamina.bridges.huggingface import Block
-from lamina.transformer.operators import Weights, native_precision, run
+from lamina.transformer.operators import Weights, run
 from lamina.transformer.packs import NO_SLOT, PackSlot
+from lamina.transformer.tensors import native_precision
 
 # What an MLP of GPT-2's shape does after its second layer
 DROPOUT_AFTER = ("c_fc", "c_proj")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -27,13 +26,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.core.engine import bfloat16_unit, check_bfloat16
 from lamina.core.errors import DataError, SpecError
 from lamina.core.grouped import ExpertFeedForward, ExpertPass, ExpertWeights
-from lamina.core.threads import recent_n_threads
 from lamina.transformer.packs import find_slot
-
-FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+from lamina.transformer.tensors import (
+    FLOAT32,
+    INT8,
+    as_array,
+    as_result,
+    is_watched,
+    memory,
+    threads,
+)
 
 
 class Weights(NamedTuple):
@@ -48,48 +52,6 @@ class Weights(NamedTuple):
     b_gate: Tensor | None
     w_down: Tensor
     b_down: Tensor | None
-
-
-def native_precision(x: Tensor, weight: Tensor, precision: str | None, where: str) -> str | None:
-    """Return which engine path suits: "float32", "bfloat16", or None for plain torch.
-
-    Parameters
-    ----------
-    x, weight : Tensor
-        Rows, and one of the layer's matrices.
-    precision : None or "bfloat16"
-        The module's wish for float32 tensors.
-    where : str
-        Who asks, for the error.
-
-    Raises
-    ------
-    SpecError
-        If bfloat16 was wished for and this processor multiplies none.
-    """
-    if x.device.type != "cpu" or weight.device.type != "cpu" or x.layout != torch.strided:
-        return None
-    # vmap, jvp and torch.func.grad transform torch's operators, not the engine.
-    if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-        return None
-    kinds = {x.dtype, weight.dtype}
-    if not kinds <= {torch.float32, torch.bfloat16}:
-        return None
-    if torch.is_autocast_enabled("cpu"):
-        wanted = torch.get_autocast_dtype("cpu") == torch.bfloat16
-        return BFLOAT16 if wanted and _has_bfloat16() else None
-    if kinds == {torch.bfloat16}:
-        return BFLOAT16 if _has_bfloat16() else None
-    if kinds != {torch.float32}:
-        return None  # torch refuses to mix them
-    if precision == BFLOAT16 and not _has_bfloat16():
-        check_bfloat16(where)
-    return precision or FLOAT32
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _has_bfloat16() -> bool:
-    return bfloat16_unit() is not None
 
 
 def run(
@@ -128,20 +90,11 @@ def run(
     y: Tensor
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         y, _ = experts_to_learn(*tensors, activation, precision, half)
-    elif torch.compiler.is_compiling() or _watched(rows):
+    elif torch.compiler.is_compiling() or is_watched(rows):
         y = experts_alone(*tensors, activation, precision, half, slot)
     else:  # an operator's call costs 10 us, which is much beside one token
         y = _alone(*tensors, activation, precision, half, slot)
     return y.view(x.shape)
-
-
-def _watched(x: Tensor) -> bool:
-    """Tell whether someone looks on at the level of operators: a mode, a tracer, a subclass."""
-    return (
-        type(x) not in (Tensor, torch.nn.Parameter)
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._get_tracing_state() is not None  # torch.jit.trace
-    )
 
 
 # --- between tensors and arrays ---------------------------------------------------------------
@@ -165,35 +118,10 @@ def _engine_of(weights: Weights, activation: str, precision: str) -> ExpertFeedF
     )
 
 
-def _memory(shape: torch.Size, zeros: bool = False) -> Tensor:
-    """Return a float32 tensor to write to.
-
-    NumPy takes large memory in huge pages, and zeros that are not written cost nothing: a mixture's
-    gradients are 100 MB a step, and their small pages took a tenth of it.
-    """
-    n = math.prod(shape)
-    if n < _SMALL and not zeros:
-        return torch.empty(shape, dtype=torch.float32)
-    raw = (np.zeros if zeros else np.empty)(n + 16, np.float32)
-    skip = -raw.ctypes.data % 64 // 4  # to a cache line's begin
-    return torch.from_numpy(raw[skip : skip + n].reshape(shape))
-
-
-_SMALL = 1 << 20  # elements: NumPy's huge pages begin at 4 MiB
-
-
-def _array(t: Tensor) -> Any:
-    """Return a tensor's float32 values, without a copy where they are contiguous float32."""
-    t = t.detach()
-    if t.dtype != torch.float32:
-        return _memory(t.shape).copy_(t).numpy()
-    return t.contiguous().numpy()
-
-
 def _arrays(weights: Weights) -> list[ExpertWeights]:
     dense = weights.w_up.dim() == 2
     arrays: Any = [
-        None if t is None else _array(t)[np.newaxis] if dense else _array(t) for t in weights
+        None if t is None else as_array(t)[np.newaxis] if dense else as_array(t) for t in weights
     ]
     up, b_up, gate, b_gate, down, b_down = arrays
     return [ExpertWeights(up, b_up, gate, b_gate), ExpertWeights(down, b_down)]
@@ -202,7 +130,7 @@ def _arrays(weights: Weights) -> list[ExpertWeights]:
 def _route(n: int, experts: Tensor | None, share: Tensor | None) -> dict[str, Any]:
     if experts is None:
         return {"offsets": np.array([0, n])}
-    weight = None if share is None else _array(share)
+    weight = None if share is None else as_array(share)
     if weight is not None and (bad := np.isnan(weight)).any():
         raise DataError(say_nan(int(bad.any(axis=1).sum()), n))
     return {"experts": experts.detach().to(torch.int32).contiguous().numpy(), "share": weight}
@@ -214,14 +142,6 @@ def say_nan(n_bad: int, n: int) -> str:
         f"MixtureOfExperts: expected finite activations, got NaN among the router's scores of "
         f"{n_bad} of {n} tokens. Look for NaN or infinity in x, and in the router's weights."
     )
-
-
-def _threads() -> int:
-    return min(recent_n_threads(), torch.get_num_threads())
-
-
-def _result(y: Tensor, half: bool) -> Tensor:
-    return y.to(torch.bfloat16) if half else y
 
 
 # --- without gradients ------------------------------------------------------------------------
@@ -244,8 +164,8 @@ def _alone(
 ) -> Tensor:
     weights = Weights(w_up, b_up, w_gate, b_gate, w_down, b_down)
     engine = _engine_of(weights, activation, precision)
-    y = _memory(x.shape)
-    rows, out, route, n_threads = _array(x), y.numpy(), _route(len(x), experts, share), _threads()
+    y = memory(x.shape)
+    rows, out, route, n_threads = as_array(x), y.numpy(), _route(len(x), experts, share), threads()
     tensors = [t for t in weights if t is not None]
     keeper = find_slot(slot, tensors)
     if keeper is None and precision == INT8:  # bytes have no other form than the pack
@@ -258,7 +178,7 @@ def _alone(
             tensors, engine, lambda: engine.pack(_arrays(weights), n_threads=n_threads)
         )
         engine.run(pack, rows, out, **route, n_threads=n_threads)
-    return _result(y, half)
+    return as_result(y, half)
 
 
 experts_alone = torch.library.custom_op("lamina::experts", _alone, mutates_args=())
@@ -304,15 +224,15 @@ def _to_learn(
     half: bool,
 ) -> tuple[Tensor, Tensor]:
     weights = Weights(w_up, b_up, w_gate, b_gate, w_down, b_down)
-    y = _memory(x.shape)
+    y = memory(x.shape)
     _, passed = _engine_of(weights, activation, precision).forward(
         _arrays(weights),
-        _array(x),
+        as_array(x),
         **_route(len(x), experts, share),
         out=y.numpy(),
-        n_threads=_threads(),
+        n_threads=threads(),
     )
-    return _result(y, half), _keep(passed)
+    return as_result(y, half), _keep(passed)
 
 
 @atexit.register
@@ -357,14 +277,14 @@ def _backward(
     kept = _keys.get(int(key))
     if kept is None:  # the key is a copy (offloaded, or cloned by a compiler): once more
         route = _route(len(x), experts, share)
-        _, passed = engine.forward(arrays, _array(x), **route, n_threads=_threads())
+        _, passed = engine.forward(arrays, as_array(x), **route, n_threads=threads())
     else:
         passed = replace(kept.passed, weights=tuple(arrays))
     inputs = (x, *weights, share)
     # Where most experts are idle, their zeros cost most: pages that stay untouched are free.
     idle = experts is not None and experts.numel() < w_up.shape[0]
     grads = [
-        _memory(t.shape, idle) if t is not None and want else None
+        memory(t.shape, idle) if t is not None and want else None
         for t, want in zip(inputs, wanted, strict=True)
     ]
     dense = w_up.dim() == 2
@@ -373,14 +293,14 @@ def _backward(
     ]
     done = engine.backward(
         passed,
-        _array(grad_y),
+        as_array(grad_y),
         x=grads[0] is not None,
         share=grads[7] is not None,
         weights=[ExpertWeights(*into[:4]), ExpertWeights(*into[4:])]  # type: ignore[arg-type]
         if any(a is not None for a in into)
         else False,
         keep_idle=idle,
-        n_threads=_threads(),
+        n_threads=threads(),
     )
     grads[0] = None if done.x is None else torch.from_numpy(done.x)
     grads[7] = None if done.share is None else torch.from_numpy(done.share)

@@ -770,6 +770,10 @@ NB_MODULE(_native, m) {
       },
       "precision"_a, "n_threads"_a, "seconds"_a,
       "Operations a second of multiply-adds in registers; 0 where there are none.");
+  m.def(
+      "set_host", [](uintptr_t parallel) { set_host(reinterpret_cast<HostParallel>(parallel)); },
+      "The address of GOMP_parallel in the process's OpenMP runtime, 0 for none.");
+  m.def("has_host", [] { return host() != nullptr; });
   m.def("half_isas", &available_half_isas, "Units for products in bfloat16, slowest first.");
   m.def("half_isa", [] { return std::string(half_kernels() ? half_kernels()->name : ""); });
   m.def("set_half_isa", [](const std::string& name) {

@@ -16,6 +16,7 @@
 #include "bindings.h"
 #include "dispatch.h"
 #include "grouped.h"
+#include "threads.h"
 
 namespace lamina {
 namespace {
@@ -61,8 +62,16 @@ struct PyGrouped {
   };
 
   Products grouped;
-  PyGrouped(int n_experts, int d_in, const std::vector<GroupedLayerTuple>& layers)
-      : grouped(checked(grouped_spec(n_experts, d_in, layers))) {}
+  bool on_host;  // whether its products run on the host's threads
+  PyGrouped(int n_experts, int d_in, const std::vector<GroupedLayerTuple>& layers, bool on_host)
+      : grouped(checked(grouped_spec(n_experts, d_in, layers))), on_host(on_host) {}
+  template <class Body>
+  auto run(Body body) const {
+    return without_gil([&](const Poll& poll) {
+      const HostTeams teams(on_host);
+      return body(poll);
+    });
+  }
   static GroupedSpec checked(GroupedSpec spec) {
     require(!std::is_same_v<Products, GroupedHalf> || half_kernels(),
             "bfloat16 is not available here");
@@ -139,12 +148,12 @@ struct PyGrouped {
   PyPack pack(const InputLayers& weights, int n_threads) const {
     require(n_threads >= 1, "n_threads must be at least 1");
     const auto w = arrays<const T>(weights, true);
-    return {without_gil([&](const Poll&) { return grouped.pack(w, n_threads); })};
+    return {run([&](const Poll&) { return grouped.pack(w, n_threads); })};
   }
   void forward(const PyPack& pack, const Input& x, const Matrix& out, const Experts& experts,
                const Offsets& offsets, const Share& share, int n_threads) const {
     const Route<T> r = route(x, out, experts, offsets, share, n_threads);
-    without_gil([&](const Poll& poll) {
+    run([&](const Poll& poll) {
       grouped.forward(*pack.pack, r, x.data(), out.data(), n_threads, poll);
     });
   }
@@ -153,7 +162,7 @@ struct PyGrouped {
                           int n_threads) const {
     const Route<T> r = route(x, out, experts, offsets, share, n_threads);
     const auto w = arrays<const T>(weights, true);
-    return {without_gil([&](const Poll& poll) {
+    return {run([&](const Poll& poll) {
               return grouped.forward(w, r, x.data(), out.data(), n_threads, poll);
             }),
             r.n, r.top_k};
@@ -174,7 +183,7 @@ struct PyGrouped {
             "grad_share has the wrong shape");
     const auto w = arrays<const T>(weights, true);
     const auto g = arrays<T>(gradients, false);
-    without_gil([&](const Poll& poll) {
+    run([&](const Poll& poll) {
       grouped.backward(*pass.pass, w, grad_out.data(), grad_x ? grad_x->data() : nullptr,
                        grad_share ? grad_share->data() : nullptr, g, keep_idle, n_threads, poll);
     });
@@ -187,8 +196,8 @@ void bind(nb::module_& m, const char* name, const char* pack_name, const char* p
   nb::class_<typename G::PyPack>(m, pack_name, "Experts' weights, laid out for Grouped.forward.");
   nb::class_<typename G::PyPass>(m, pass_name, "What a forward pass leaves for its backward pass.");
   nb::class_<G>(m, name, "Products of rows with the weights of their experts.")
-      .def(nb::init<int, int, const std::vector<GroupedLayerTuple>&>(), "n_experts"_a, "d_in"_a,
-           "layers"_a)
+      .def(nb::init<int, int, const std::vector<GroupedLayerTuple>&, bool>(), "n_experts"_a,
+           "d_in"_a, "layers"_a, "on_host"_a = false)
       .def("pack", &G::pack, nb::arg("weights").noconvert(), "n_threads"_a)
       .def("forward", &G::forward, "pack"_a, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
            nb::arg("experts").noconvert().none(), nb::arg("offsets").noconvert().none(),
@@ -208,8 +217,8 @@ void bind_bytes(nb::module_& m) {
   using G = PyGrouped<float, GroupedByte>;
   nb::class_<G::PyPack>(m, "GroupedPack8", "Experts' weights in bytes, for Grouped8.forward.");
   nb::class_<G>(m, "Grouped8", "Products of rows with the weights of their experts, in bytes.")
-      .def(nb::init<int, int, const std::vector<GroupedLayerTuple>&>(), "n_experts"_a, "d_in"_a,
-           "layers"_a)
+      .def(nb::init<int, int, const std::vector<GroupedLayerTuple>&, bool>(), "n_experts"_a,
+           "d_in"_a, "layers"_a, "on_host"_a = false)
       .def("pack", &G::pack, nb::arg("weights").noconvert(), "n_threads"_a)
       .def("forward", &G::forward, "pack"_a, nb::arg("x").noconvert(), nb::arg("out").noconvert(),
            nb::arg("experts").noconvert().none(), nb::arg("offsets").noconvert().none(),

@@ -144,9 +144,45 @@ std::shared_mutex& ForkSafeMutex::mutex() {
   return held->mutex;
 }
 
+namespace {
+
+std::atomic<HostParallel> host_parallel{nullptr};
+std::atomic<uint64_t> host_generation{0};
+thread_local bool takes_host = false;
+
+struct HostJob {
+  const std::function<void(int)>& body;
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> others{0};
+};
+
+void join_host(void* place) {
+  HostJob& job = *static_cast<HostJob*>(place);
+  FlushDenormals flush;
+  job.body(std::this_thread::get_id() == job.caller ? 0 : 1 + job.others.fetch_add(1));
+}
+
+}  // namespace
+
+void set_host(HostParallel parallel) {
+  host_generation.store(fork_generation());
+  host_parallel.store(parallel);
+}
+
+HostParallel host() {
+  return host_generation.load() == fork_generation() ? host_parallel.load() : nullptr;
+}
+
+HostTeams::HostTeams(bool wanted) : before_(takes_host) { takes_host = wanted; }
+HostTeams::~HostTeams() { takes_host = before_; }
+
 void run_team(int wanted, const std::function<void(int)>& body) {
   FlushDenormals flush;
   if (wanted > 1) {
+    if (const HostParallel parallel = takes_host ? host() : nullptr) {
+      HostJob job{body};
+      return parallel(&join_host, &job, static_cast<unsigned>(wanted), 0);
+    }
     Pool& p = the_pool();
     std::unique_lock<std::mutex> owner(p.owner, std::try_to_lock);
     if (owner.owns_lock()) return p.run(wanted, body);

@@ -15,6 +15,26 @@ namespace lamina {
 // new pool.
 void run_team(int wanted, const std::function<void(int thread)>& body);
 
+// The threads of a host's OpenMP runtime (PyTorch's), by its GOMP_parallel. They spin for
+// milliseconds after each of the host's own products: workers of ours would have to wake up and
+// share the processors with them (measured: a layer of one token takes twice as long).
+using HostParallel = void (*)(void (*body)(void*), void* data, unsigned n_threads, unsigned flags);
+void set_host(HostParallel parallel);  // null: there is none
+HostParallel host();
+
+// While it lives, run_team of this thread takes the host's threads, where there is a host; not in a
+// forked child, where libgomp's pool does not work any more.
+class HostTeams {
+ public:
+  explicit HostTeams(bool wanted);
+  ~HostTeams();
+  HostTeams(const HostTeams&) = delete;
+  HostTeams& operator=(const HostTeams&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Work in phases of n_parts parts each. Every part of a phase is done once, by its own thread (part
 // = thread) or, when that thread is late, by whoever is free; then `after` runs once, and everyone
 // goes on. On a busy machine a thread can be off its processor for milliseconds: a fixed assignment

@@ -414,7 +414,11 @@ class Run:
 
 
 def make_grouped(
-    n_experts: int, d_in: int, layers: Sequence[tuple[int, str, bool]], precision: str
+    n_experts: int,
+    d_in: int,
+    layers: Sequence[tuple[int, str, bool]],
+    precision: str,
+    on_host: bool = False,
 ) -> Any:
     """Return the native products of `core/grouped.py` for layers (d_out, activation, gated)."""
     _check_isa()
@@ -424,7 +428,23 @@ def make_grouped(
         "bfloat16": _native.Grouped16,
         "int8": _native.Grouped8,
     }[precision]
-    return native(n_experts, d_in, list(layers))
+    return native(n_experts, d_in, list(layers), on_host)
+
+
+def set_host(address: int) -> None:
+    """Say where GOMP_parallel of the process's OpenMP runtime lies, for products ``on_host``.
+
+    Parameters
+    ----------
+    address : int
+        0: there is none, and they run on the engine's own threads.
+    """
+    _native.set_host(address)
+
+
+def has_host() -> bool:
+    """Tell whether products ``on_host`` have a host's threads: not in a forked child."""
+    return bool(_native.has_host())
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,9 @@ class Experts:
         numbers of -127 to 127, with one scale every 128 inputs, of each output's weights and of
         each row, measured anew in every layer; sums are exact. AVX-512-VNNI multiplies them, and
         plain loops, slowly, where there is none. Its error is some 1 to 2 % of a result.
+    on_host : bool, default False
+        Whether to run on the threads of the process's OpenMP runtime, where `engine.set_host` said
+        that there is one: beside PyTorch's own products, whose threads spin between them.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Experts:
         *,
         dtype: str = "float32",
         precision: str | None = None,
+        on_host: bool = False,
     ) -> None:
         where = type(self).__name__
         self.n_experts = check_count(n_experts, "n_experts", where)
@@ -142,7 +146,7 @@ class Experts:
                 check_bfloat16(where)
         self.precision = precision
         self.native: Any = make_grouped(
-            self.n_experts, self.d_in, self.layers, precision or self.dtype.name
+            self.n_experts, self.d_in, self.layers, precision or self.dtype.name, on_host
         )
 
     @property
@@ -450,7 +454,7 @@ class GroupedLinear(Experts):
     activation : str, default "identity"
         One of the activations' names; fused with the product.
     gated : bool, default False
-    dtype, precision
+    dtype, precision, on_host
         See `Experts`.
 
     Examples
@@ -475,9 +479,10 @@ class GroupedLinear(Experts):
         gated: bool = False,
         dtype: str = "float32",
         precision: str | None = None,
+        on_host: bool = False,
     ) -> None:
         layers = [(d_out, activation, gated)]
-        super().__init__(n_experts, d_in, layers, dtype=dtype, precision=precision)
+        super().__init__(n_experts, d_in, layers, dtype=dtype, precision=precision, on_host=on_host)
 
 
 class ExpertFeedForward(Experts):
@@ -489,7 +494,7 @@ class ExpertFeedForward(Experts):
     activation : str, default "gelu"
     gated : bool, default False
         True: SwiGLU with activation "silu", GEGLU with "gelu" (Shazeer 2020, arXiv:2002.05202).
-    dtype, precision
+    dtype, precision, on_host
         See `Experts`.
 
     Notes
@@ -522,9 +527,12 @@ class ExpertFeedForward(Experts):
         gated: bool = False,
         dtype: str = "float32",
         precision: str | None = None,
+        on_host: bool = False,
     ) -> None:
         layers = [(d_ff, activation, gated), (d_model, "identity", False)]
-        super().__init__(n_experts, d_model, layers, dtype=dtype, precision=precision)
+        super().__init__(
+            n_experts, d_model, layers, dtype=dtype, precision=precision, on_host=on_host
+        )
 
 
 def _whole_numbers(a: Any, shape: tuple[int, ...], name: str, where: str) -> Array:

@@ -106,7 +106,7 @@ def _engine(
 ) -> ExpertFeedForward:
     lower = None if precision == FLOAT32 else precision
     return ExpertFeedForward(
-        n_experts, d_model, d_ff, activation=activation, gated=gated, precision=lower
+        n_experts, d_model, d_ff, activation=activation, gated=gated, precision=lower, on_host=True
     )
 
 

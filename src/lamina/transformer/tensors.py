@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any, Final
 
@@ -9,11 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.core.engine import bfloat16_unit, check_bfloat16
+from lamina.core.engine import bfloat16_unit, check_bfloat16, set_host
 from lamina.core.threads import recent_n_threads
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 _SMALL: Final = 1 << 20  # elements: NumPy's huge pages begin at 4 MiB
+
+
+def _lend_threads() -> None:
+    """Let the engine's products run on PyTorch's OpenMP threads, where these are libgomp's.
+
+    They spin for milliseconds after each of PyTorch's own products, so that they are awake, and
+    threads of the engine's own would have to share processors with them: a token through a model
+    took a third longer.
+    """
+    if "parallel backend: OpenMP" not in torch.__config__.parallel_info():
+        return
+    try:  # the one that PyTorch's calls go to: the process's first
+        parallel = ctypes.CDLL(None).GOMP_parallel
+    except (OSError, TypeError, AttributeError):  # another runtime, another system
+        return
+    set_host(ctypes.cast(parallel, ctypes.c_void_p).value or 0)
+
+
+_lend_threads()
 
 
 def native_precision(x: Tensor, weight: Tensor, precision: str | None, where: str) -> str | None:

@@ -24,9 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-# See docs/transformer.md, Threads; and on a busy machine PyTorch's OpenMP would take fewer threads
-# than it is told.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# On a busy machine PyTorch would take fewer threads than it is told. How its threads wait is left
+# as users have it: they spin, which is its best.
 os.environ.setdefault("OMP_DYNAMIC", "FALSE")
 
 import click

@@ -261,6 +261,22 @@ def find_blocks(model: Any, where: str = "find_blocks") -> list[Block]:
     return found
 
 
+def find_head(model: Any) -> tuple[str, Any] | None:
+    """Return path and module of a model's output head, None where it is not a plain linear layer.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A transformers model; of a part of one, or a model that predicts no tokens, there is none.
+    """
+    get = getattr(model, "get_output_embeddings", None)
+    head = get() if callable(get) else None
+    kind = type(head)
+    if (kind.__module__.partition(".")[0], kind.__name__) != ("torch", "Linear"):
+        return None
+    return next(((path, module) for path, module in model.named_modules() if module is head), None)
+
+
 # ---------------------------------------------------------------------------- two or three layers
 
 

@@ -68,9 +68,6 @@ def _prepare(threads: int | None) -> None:
     """Set what torch and transformers read when they are imported."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    # torch's threads would spin for milliseconds after each of its operators, on the cores that the
-    # engine's threads need; unasked for, they do
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads is not None:
         os.environ["LAMINA_NUM_THREADS"] = str(threads)
 

@@ -8,13 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What became of one block.
+    """What became of one block, or of the output head.
 
     Attributes
     ----------
     path : str
     layer : int
-    kind : {"plain", "gated", "experts"}
+        -1 of the head.
+    kind : {"plain", "gated", "experts", "head"}
     n_params : int
     swapped : bool
         Whether the engine runs it now.
@@ -51,12 +52,16 @@ class Acceleration:
     n_rows : int
         Sample rows that each block was tried on.
     blocks : tuple of BlockReport
+    head : BlockReport or None
+        Of the output head, where there is one and it was asked for. The sums below are of the
+        blocks alone.
     """
 
     dtype: str
     tolerance: float
     n_rows: int
     blocks: tuple[BlockReport, ...]
+    head: BlockReport | None = None
 
     @property
     def n_swapped(self) -> int:
@@ -94,6 +99,7 @@ class Acceleration:
             "prefill_speedup": self.prefill_speedup,
             "decode_speedup": self.decode_speedup,
             "blocks": [asdict(block) for block in self.blocks],
+            "head": None if self.head is None else asdict(self.head),
         }
 
     def __str__(self) -> str:
@@ -106,7 +112,7 @@ class Acceleration:
                 *_times(block.prefill),
                 *_times(block.decode),
             )
-            for block in self.blocks
+            for block in (*self.blocks, *([] if self.head is None else [self.head]))
         ]
         widths = [max(len(line[i]) for line in lines) for i in range(7)]
         table = [
@@ -130,7 +136,12 @@ class Acceleration:
                     f"{self.decode_speedup:.2f} times on one"
                 )
         said[0] += "."
-        return [*said, *(f"Left as it was: {b.path}: {b.reason}." for b in self.left)]
+        left = list(self.left)
+        if self.head is not None and self.head.swapped:
+            said.append(f"It runs the output head, {self.head.path}, too.")
+        elif self.head is not None:
+            left.append(self.head)
+        return [*said, *(f"Left as it was: {b.path}: {b.reason}." for b in left)]
 
 
 def _times(seconds: tuple[float, float]) -> tuple[str, str]:

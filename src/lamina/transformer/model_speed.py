@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from lamina.transformer.native_block import NativeBlock, PassedOn
+from lamina.transformer.native_head import NativeHead
 from lamina.transformer.role_times import evaluating, sample_inputs
 
 N_TURNS: Final = 5
@@ -36,7 +37,7 @@ def as_it_was(model: Any) -> Iterator[None]:
     taken = [
         (module, module.__dict__.pop("forward"))
         for module in model.modules()
-        if isinstance(module.__dict__.get("forward"), NativeBlock | PassedOn)
+        if isinstance(module.__dict__.get("forward"), NativeBlock | NativeHead | PassedOn)
     ]
     try:
         yield

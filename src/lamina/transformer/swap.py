@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from lamina.bridges.huggingface import find_blocks
+from lamina.bridges.huggingface import find_blocks, find_head
 from lamina.core.checks import check_choice, check_number
 from lamina.core.engine import check_bfloat16
 from lamina.core.errors import DataError, SpecError
 from lamina.transformer.acceleration import Acceleration, BlockReport
 from lamina.transformer.experts_interface import register_experts
 from lamina.transformer.native_block import NativeBlock, PassedOn
+from lamina.transformer.native_head import NativeHead
 from lamina.transformer.role_times import evaluating
+
+Run = Callable[..., Tensor]
 
 DTYPES: Final = ("float32", "bfloat16", "int8")
 # Relative errors over all rows. bfloat16 keeps 8 bits, so that both sides are off by some 0.5 %;
@@ -35,6 +38,7 @@ def accelerate(
     sample_inputs: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
     measure: bool = True,
+    head: bool = True,
 ) -> Acceleration:
     """Have the engine run every feed-forward and expert block of a model, where it does so right.
 
@@ -56,6 +60,9 @@ def accelerate(
         (also where the model is in bfloat16), 0.05 in int8.
     measure : bool, default True
         Whether to time both, on all sample rows and on one: some milliseconds a block.
+    head : bool, default True
+        Whether to run the output head too, where the model has one that is a plain linear layer:
+        one matrix, but all of it is read for every token. Passes with gradients run the original.
 
     Returns
     -------
@@ -99,18 +106,25 @@ def accelerate(
         check_bfloat16(where)
     blocks = find_blocks(model, where)
     restore(model)
+    found = find_head(model) if head else None
     if any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise DataError(f"{where}: expected a model with weights, got one on the meta device. "
                         "Load the weights first.")  # fmt: skip
     register_experts()
     with evaluating(model):
-        samples = {} if sample_inputs is None else _capture(model, blocks, sample_inputs, where)
+        firsts = {b.path: NativeBlock(b, "float32").patches()[0][0] for b in blocks}
+        if found is not None:
+            firsts[found[0]] = found[1]
+        samples = {} if sample_inputs is None else _capture(model, firsts, sample_inputs, where)
         trials = [
             _try(NativeBlock(block, dtype), samples.get(block.path), tolerance, measure)
             for block in blocks
         ]
+        of_head = None
+        if found is not None:
+            of_head = _try_head(*found, dtype, samples.get(found[0]), tolerance, measure)
     reports, allowed, rows = zip(*trials, strict=True)
-    return Acceleration(dtype, max(allowed), max(rows), tuple(reports))
+    return Acceleration(dtype, max(allowed), max(rows), tuple(reports), of_head)
 
 
 def _try(
@@ -118,38 +132,91 @@ def _try(
 ) -> tuple[BlockReport, float, int]:
     """Swap a block if it matches; return what became of it, its tolerance and its sample rows."""
     block = native.block
-    allowed = _allowed(native) if tolerance is None else tolerance
-    error, prefill, decode = math.nan, _NOT_MEASURED, _NOT_MEASURED
-    reason = native.why_not()
+    allowed = _allowed(native.precision, native.weights().w_up) if tolerance is None else tolerance
     inputs = inputs or _random_inputs(native)
-    if not reason:
-        error = _error(native, inputs)
-        if error != error:
-            reason = "it gives no finite numbers on the sample rows"
-        elif error > allowed:
-            reason = f"its error is {error:.1e}, above the tolerance of {allowed:.1e}"
-        elif measure:
-            prefill = _race(native, inputs)
-            decode = _race(native, tuple(x[:1] for x in inputs))
-    if not reason:
+    trial = _Trial(native, native.whole_original, native.why_not(), inputs, allowed, measure)
+    if not trial.reason:
         for module, forward in native.patches():
             module.__dict__["forward"] = forward
-    report = BlockReport(
-        path=block.path,
-        layer=block.layer,
-        kind=block.kind,
-        n_params=block.n_params,
-        swapped=not reason,
-        reason=reason,
-        error=error,
-        prefill=prefill,
-        decode=decode,
+    return (
+        trial.report(block.path, block.layer, block.kind, block.n_params),
+        allowed,
+        len(inputs[0]),
     )
-    return report, allowed, len(inputs[0])
+
+
+def _try_head(
+    path: str,
+    module: Any,
+    dtype: str,
+    inputs: tuple[Tensor, ...] | None,
+    tolerance: float | None,
+    measure: bool,
+) -> BlockReport:
+    """Swap the head if it matches; return what became of it."""
+    native = NativeHead(module, dtype)
+    allowed = _allowed(dtype, module.weight) if tolerance is None else tolerance
+    inputs = inputs or (_rows(module.in_features, module.weight.dtype),)
+    trial = _Trial(native, native.original, native.why_not(), inputs, allowed, measure)
+    if not trial.reason:
+        module.__dict__["forward"] = native
+    return trial.report(path, -1, "head", sum(p.numel() for p in module.parameters()))
+
+
+class _Trial:
+    """What the engine and the original make of sample rows, and how long they take.
+
+    Parameters
+    ----------
+    native, original : callable
+        From sample rows to y.
+    reason : str
+        Why the engine cannot run it; nothing is tried then.
+    inputs : tuple of Tensor
+    allowed : float
+        The largest relative error.
+    measure : bool
+    """
+
+    def __init__(
+        self,
+        native: Run,
+        original: Run,
+        reason: str,
+        inputs: tuple[Tensor, ...],
+        allowed: float,
+        measure: bool,
+    ) -> None:
+        self.reason, self.error = reason, math.nan
+        self.prefill = self.decode = _NOT_MEASURED
+        if reason:
+            return
+        self.error = _error(native, original, inputs)
+        if self.error != self.error:
+            self.reason = "it gives no finite numbers on the sample rows"
+        elif self.error > allowed:
+            self.reason = f"its error is {self.error:.1e}, above the tolerance of {allowed:.1e}"
+        elif measure:
+            self.prefill = _race(native, original, inputs)
+            self.decode = _race(native, original, tuple(x[:1] for x in inputs))
+
+    def report(self, path: str, layer: int, kind: str, n_params: int) -> BlockReport:
+        """Return what became of it."""
+        return BlockReport(
+            path=path,
+            layer=layer,
+            kind=kind,
+            n_params=n_params,
+            swapped=not self.reason,
+            reason=self.reason,
+            error=self.error,
+            prefill=self.prefill,
+            decode=self.decode,
+        )
 
 
 def restore(model: Any) -> int:
-    """Give every block its own forward back, and let go of packed weights.
+    """Give every block and the head their own forward back, and let go of packed weights.
 
     Parameters
     ----------
@@ -158,7 +225,7 @@ def restore(model: Any) -> int:
     Returns
     -------
     int
-        The number of blocks that `accelerate` had changed; 0 is no error.
+        The number of blocks that `accelerate` had changed, the head not counted; 0 is no error.
     """
     if not callable(getattr(model, "modules", None)):
         raise SpecError(
@@ -168,7 +235,7 @@ def restore(model: Any) -> int:
     n = 0
     for module in model.modules():
         forward = module.__dict__.get("forward")
-        if isinstance(forward, NativeBlock | PassedOn):
+        if isinstance(forward, NativeBlock | NativeHead | PassedOn):
             del module.__dict__["forward"]
             n += isinstance(forward, NativeBlock)
     return n
@@ -177,35 +244,39 @@ def restore(model: Any) -> int:
 # ----------------------------------------------------------------------------------- does it match?
 
 
-def _allowed(native: NativeBlock) -> float:
+def _allowed(precision: str, weight: Tensor) -> float:
     """Return the tolerance: that of the products, or of the model's own dtype if it is coarser."""
-    own = str(native.weights().w_up.dtype).removeprefix("torch.")
-    return max(TOLERANCE[native.precision], TOLERANCE.get(own, 0.0))
+    own = str(weight.dtype).removeprefix("torch.")
+    return max(TOLERANCE[precision], TOLERANCE.get(own, 0.0))
+
+
+def _rows(width: int, dtype: torch.dtype) -> Tensor:
+    """Return rows of a LayerNorm's size."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(N_ROWS, width, generator=generator).to(dtype)
 
 
 def _random_inputs(native: NativeBlock) -> tuple[Tensor, ...]:
     """Return rows of a LayerNorm's size, and for experts a random route."""
     block = native.block
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(N_ROWS, block.d_model, generator=generator)
-    rows = rows.to(native.weights().w_up.dtype)
+    rows = _rows(block.d_model, native.weights().w_up.dtype)
     if block.kind != "experts":
         return (rows,)
+    generator = torch.Generator().manual_seed(1)
     scores = torch.rand(N_ROWS, block.n_experts, generator=generator)
     share, ids = scores.softmax(-1).topk(block.top_k)
     return rows, ids, (share / share.sum(-1, keepdim=True)).to(rows.dtype)
 
 
 def _capture(
-    model: Any, blocks: list[Any], inputs: Mapping[str, Any], where: str
+    model: Any, firsts: dict[str, Any], inputs: Mapping[str, Any], where: str
 ) -> dict[str, tuple[Tensor, ...]]:
-    """Return what reaches each block in a forward pass, as rows."""
+    """Return what reaches each block's first module in a forward pass, as rows."""
     found: dict[str, tuple[Tensor, ...]] = {}
     handles = []
-    for block in blocks:
-        first = NativeBlock(block, "float32").patches()[0][0]
+    for path, first in firsts.items():
 
-        def keep(_: Any, args: Any, named: Any, path: str = block.path) -> None:
+        def keep(_: Any, args: Any, named: Any, path: str = path) -> None:
             tensors = [*args, *named.values()]
             found[path] = tuple(t.detach().reshape(-1, t.shape[-1]) for t in tensors)
 
@@ -225,10 +296,10 @@ def _capture(
     return found
 
 
-def _error(native: NativeBlock, inputs: tuple[Tensor, ...]) -> float:
+def _error(native: Run, original: Run, inputs: tuple[Tensor, ...]) -> float:
     """Return the relative error of the engine's y, NaN if either is not finite."""
     with torch.no_grad():
-        want = native.whole_original(*inputs).double()
+        want = original(*inputs).double()
         got = native(*inputs).double()
     if not (want.isfinite().all() and got.isfinite().all()):
         return math.nan
@@ -236,7 +307,7 @@ def _error(native: NativeBlock, inputs: tuple[Tensor, ...]) -> float:
     return float((got - want).norm()) / size if size else float(got.norm())
 
 
-def _race(native: NativeBlock, inputs: tuple[Tensor, ...]) -> tuple[float, float]:
+def _race(native: Run, original: Run, inputs: tuple[Tensor, ...]) -> tuple[float, float]:
     """Return the median seconds of the original and of the engine, run in turns."""
     before: list[float] = []
     after: list[float] = []
@@ -244,7 +315,7 @@ def _race(native: NativeBlock, inputs: tuple[Tensor, ...]) -> tuple[float, float
     with torch.no_grad():
         for turn in range(50):
             start = time.perf_counter()
-            native.whole_original(*inputs)
+            original(*inputs)
             middle = time.perf_counter()
             native(*inputs)
             before.append(middle - start)

@@ -74,6 +74,17 @@ def test_a_model_in_bfloat16_has_logits_in_bfloat16():
     assert distance(logits(model), want) < 0.03
 
 
+@pytest.mark.skipif(bfloat16_unit() is None, reason="no bfloat16 here")
+def test_of_many_rows_in_bfloat16_the_original_runs():
+    module = torch.nn.Linear(16, 70).bfloat16().eval()
+    head = NativeHead(module, "int8")
+    few, many = torch.randn(32, 16).bfloat16(), torch.randn(33, 16).bfloat16()
+    with torch.no_grad():
+        assert not torch.equal(head(few), module(few))
+        assert torch.equal(head(many), module(many))
+        assert 0 < distance(head.by_engine(many), module(many)) < 0.05
+
+
 def test_it_can_be_left_out():
     model, want, report = with_head(head=False)
     assert report.head is None
@@ -181,7 +192,7 @@ def test_a_head_that_cannot_be_run_is_left_and_said(change, says):
 
 def test_a_head_that_does_not_match_is_left(monkeypatch):
     model = tiny_model("llama")
-    monkeypatch.setattr(NativeHead, "__call__", lambda self, x: self.original(x) * 1.1)
+    monkeypatch.setattr(NativeHead, "by_engine", lambda self, x: self.original(x) * 1.1)
     report = transformer.accelerate(model, "float32", measure=False)
     assert not report.head.swapped
     assert "its error is 1.0e-01" in report.head.reason

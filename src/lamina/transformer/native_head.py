@@ -8,8 +8,9 @@ runs.
 
 from __future__ import annotations
 
+import atexit
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ from lamina.transformer.tensors import (
     native_precision,
     threads,
 )
+
+# Rows in bfloat16: beyond, PyTorch is as fast or faster, as the engine's float32 logits have to be
+# rounded (50 MB of them for 256 rows of SmolLM2)
+MOST_HALF_ROWS: Final = 32
 
 
 class NativeHead:
@@ -52,14 +57,19 @@ class NativeHead:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits (..., vocabulary) of x (..., d_model)."""
-        weight, bias = self.module.weight, self.module.bias
+        weight = self.module.weight
         learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-        if (
-            learns
-            or self.module.training
-            or native_precision(x, weight, None, "accelerate") is None
-        ):
+        is_other = learns or self.module.training
+        if is_other or native_precision(x, weight, None, "accelerate") is None:
             return self.original(x)
+        half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
+        if half and x.numel() > MOST_HALF_ROWS * x.shape[-1]:
+            return self.original(x)
+        return self.by_engine(x)
+
+    def by_engine(self, x: Tensor) -> Tensor:
+        """Return the same, whatever is faster."""
+        weight, bias = self.module.weight, self.module.bias
         half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
         rows = x.reshape(-1, x.shape[-1])
         compiling = torch.compiler.is_compiling() or is_watched(rows)
@@ -115,3 +125,9 @@ linear_alone = torch.library.custom_op("lamina::linear", _multiply, mutates_args
 def _(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
     kind = torch.bfloat16 if rest[2] else torch.float32
     return x.new_empty((x.shape[0], weight.shape[0]), dtype=kind)
+
+
+@atexit.register
+def _let_go() -> None:
+    """Free the engines while they still can be."""
+    _engine.cache_clear()

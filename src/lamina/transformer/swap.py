@@ -157,7 +157,8 @@ def _try_head(
     native = NativeHead(module, dtype)
     allowed = _allowed(dtype, module.weight) if tolerance is None else tolerance
     inputs = inputs or (_rows(module.in_features, module.weight.dtype),)
-    trial = _Trial(native, native.original, native.why_not(), inputs, allowed, measure)
+    reason = native.why_not()
+    trial = _Trial(native, native.original, reason, inputs, allowed, measure, native.by_engine)
     if not trial.reason:
         module.__dict__["forward"] = native
     return trial.report(path, -1, "head", sum(p.numel() for p in module.parameters()))
@@ -176,6 +177,8 @@ class _Trial:
     allowed : float
         The largest relative error.
     measure : bool
+    checked : callable, optional
+        What is compared, where `native` leaves some rows to the original.
     """
 
     def __init__(
@@ -186,12 +189,13 @@ class _Trial:
         inputs: tuple[Tensor, ...],
         allowed: float,
         measure: bool,
+        checked: Run | None = None,
     ) -> None:
         self.reason, self.error = reason, math.nan
         self.prefill = self.decode = _NOT_MEASURED
         if reason:
             return
-        self.error = _error(native, original, inputs)
+        self.error = _error(checked or native, original, inputs)
         if self.error != self.error:
             self.reason = "it gives no finite numbers on the sample rows"
         elif self.error > allowed:

@@ -197,8 +197,8 @@ def sentence(document: Result) -> str:
     text, cpus = document["greedy"], document["host"]["cpu"]["n_available"]
     loads = " and ".join(f"{run['load'][0]:.1f}" for run in document["runs"].values())
     said = (
-        f"×: times as fast as PyTorch's faster dtype. {document['model']}, {cpus} CPUs that others "
-        f"used too (load {loads} meanwhile: compare, do not quote). Greedy text in float32: "
+        f"×: times as fast as PyTorch's faster dtype. {document['model']}, {cpus} CPUs, "
+        f"load {loads} with the benchmark's own. Greedy text in float32: "
         f"{text['same']} of {text['n']} the same over 64 tokens"
     )
     if text["gaps_where_parted"]:

@@ -60,8 +60,8 @@ def fill(page: str, found: Found) -> str:
     cpu = found["host"]["cpu"]
     load = " to ".join(f"{before[0]:.1f}" for before in run["load"])
     note = (
-        f"An {cpu['machine']} processor with AVX-512-BF16 and no AMX, one thread, on two cores "
-        f"that others used as well (load {load}), hence processor time; medians of "
+        f"An {cpu['machine']} processor with AVX-512-BF16 and no AMX, one thread, on two cores, "
+        f"load {load} with the benchmark's own; processor time, medians of "
         f"{found['n_rounds']} rounds. Peak: of multiply-adds in registers, measured. PyTorch "
         f"{found['torch']}, transformers {found['transformers']}."
     )

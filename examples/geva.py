@@ -9,8 +9,13 @@ Geva, Schuster, Berant and Levy 2021 (arXiv:2012.14913) looked into a 16-layer l
     python examples/geva.py --model FOLDER --text corpus.txt --max-bytes 1000000 --plot layers.png
 
 FOLDER holds a transformers model and its tokenizer, or is a .gguf file. Without --text, the corpus
-is this repository's documentation. The bank stays where --bank says, and is read again the next
-time.
+is this repository's documentation. The bank stays where --bank says; the next time it is read
+again, its corpus with it.
+
+By layer: n-gram, triggers that share one; agree, values whose top token follows their best trigger;
+active, memories at a token; no memory's, outputs of the layer that no single memory predicts;
+settled, tokens whose prediction stands in the residual stream already; and how often the prediction
+after the layer is that of the residual stream only, of the layer only, of both, or of neither.
 """
 
 from __future__ import annotations
@@ -62,7 +67,9 @@ def read_texts(named: list[Path], max_bytes: int) -> list[str]:
         with path.open("rb") as file:
             data = file.read(max(max_bytes, 0))
         max_bytes -= len(data)
-        texts.append(data.decode("utf-8", errors="replace"))
+        # A character that the limit cuts in two is left out, at the end only
+        text = data.decode("utf-8", errors="replace")
+        texts.append(text.rstrip("\ufffd") if max_bytes <= 0 else text)
     return [text for text in texts if text.strip()]
 
 
@@ -77,11 +84,12 @@ def span(shares: list[float]) -> str:
 
 
 def measure(
-    model: Any, tokenizer: Any, texts: list[str], path: Path, n_places: int
+    model: Any, tokenizer: Any, texts: list[str] | None, path: Path, n_places: int
 ) -> dict[str, Any]:
-    """Record a bank if there is none yet, and return each measurement by layer."""
-    if path.exists():
+    """Record a bank of the texts, or read one with its own; return the measurements by layer."""
+    if texts is None:
         bank = memories.open(path, model)
+        texts = [text for (text,) in bank.rows("SELECT text FROM sequences ORDER BY sequence")]
     else:
 
         def tell(done: memories.RecordProgress) -> None:
@@ -127,6 +135,7 @@ def report(found: dict[str, Any]) -> str:
     low, high = agreement[: len(agreement) - n_upper], agreement[-n_upper:]
     rows = [
         ("triggers with a shared pattern", "65 to 80 % *", span([p["share"] for p in patterns])),
+        ("of random places, by chance", "", span([p["chance"] for p in patterns])),
         ("value agrees, lower layers", "about 0 %", span(low or agreement)),
         (f"value agrees, upper {n_upper} layers", "up to 3.5 %", span(high)),
         ("value agrees, by chance", "0.0004 %", span(chance)),
@@ -182,14 +191,21 @@ def main() -> None:
     options = parser.parse_args()
     try:
         path = find_model(options.model)
-        texts = read_texts(options.text, options.max_bytes)
+        texts: list[str] | None = None
+        if options.bank is None or not options.bank.exists():
+            texts = read_texts(options.text, options.max_bytes)
+        elif options.text:
+            raise SystemExit(
+                f"geva: expected a new --bank for --text, got {options.bank}, which exists. Leave "
+                "--text out to read the bank with its own corpus, or name another."
+            )
         import torch
 
         model, tokenizer = load_local(path, "geva", torch.float32), load_tokenizer(path, "geva")
         with tempfile.TemporaryDirectory() as folder:
             bank = options.bank or Path(folder, "geva.bank")
             found = measure(model, tokenizer, texts, bank, options.places)
-    except (LaminaError, OSError) as error:
+    except (LaminaError, OSError, ImportError) as error:
         raise SystemExit(f"geva: {error}") from error
     print(report(found))  # noqa: T201
     if options.json is not None:

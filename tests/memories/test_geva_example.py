@@ -42,6 +42,15 @@ def test_it_prints_what_the_library_measures(tmp_path):
     differs = [100 * each.differs for each in refinement]
     assert f"at least 68 %  {min(differs):.1f} % to {max(differs):.1f} %" in done.stdout
     assert picture.read_bytes()[:4] == b"\x89PNG"
+    done = run(*options)
+    assert done.returncode == 1
+    assert "geva: expected a new --bank for --text" in done.stderr
+    again = tmp_path / "again.json"
+    done = run("--model", tmp_path / "model", "--bank", bank, "--places", 50, "--json", again)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(again.read_text())
+    assert told["agreement"] == found["agreement"]
+    assert told["refinement"][0]["n"] == 50
 
 
 def test_a_model_that_is_not_there_gets_one_sentence(tmp_path):

@@ -126,6 +126,24 @@ def test_full_effects_are_those_of_a_model_without_the_value(family):
     ]
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_promoted_tokens_are_those_of_what_was_added_sign_and_all(family):
+    model, tokenizer = spread(family), make_tokenizer()
+    outer, norm, _ = PARTS[family]
+    found = memories.explain(model, tokenizer, PROMPT, k=40)
+    signs = set()
+    for memory in found.positions[-1].memories:
+        second = model.get_submodule(outer.format(memory.layer)).weight
+        value = second[memory.neuron] if family == "gpt2" else second[:, memory.neuron]
+        sign = -1 if memory.coefficient < 0 else 1
+        with torch.no_grad():
+            logits = model.lm_head(model.get_submodule(norm)(sign * value))[: len(tokenizer)]
+        wanted = [tokenizer.decode([int(token)]) for token in logits.topk(3).indices]
+        assert list(memory.promotes) == wanted
+        signs.add(sign)
+    assert signs == {-1, 1}
+
+
 def test_layers_add_up_to_the_final_stream_and_their_effects_follow_from_their_outputs():
     model, tokenizer = spread("llama"), make_tokenizer()
     found = memories.explain(model, tokenizer, PROMPT)

@@ -19,7 +19,8 @@ class Push:
         Its direct effect on the target's logit: what the logit loses when coefficient times value
         is taken out of the final residual stream, and out of nothing before.
     promotes : tuple of str
-        The top tokens of its value; with a negative coefficient it pushes against them.
+        The top tokens of what it added: of its value, or with a negative coefficient of minus its
+        value.
     triggers : tuple of str
         The text up to each of the tokens on which it fired most, if a bank was given.
     """
@@ -137,7 +138,7 @@ class Explanation:
             f"{self.prompt!r} -> {self.answer!r}: logit {last.logit:.2f}, probability "
             f"{last.probability:.1%}; the model's own first is {last.predicts!r}.",
             "",
-            "layer  neuron  coefficient  direct effect  its value promotes",
+            "layer  neuron  coefficient  direct effect  what it added promotes",
         ]
         lines += [
             f"{m.layer:5}  {m.neuron:6}  {m.coefficient:11.2f}  {m.effect:+13.3f}  "

@@ -201,22 +201,22 @@ def _pushes(
     """Return the memories with what they promote and what fires them; each is looked up once."""
     import torch
 
-    places = sorted({(layer, i) for each in fired for layer, i, _, _ in each})
-    values = torch.stack([values_of(live.blocks[layer])[i] for layer, i in places])
+    signed = sorted({(layer, i, h < 0) for each in fired for layer, i, h, _ in each})
+    added = torch.stack([values_of(live.blocks[layer])[i] * (1 - 2 * n) for layer, i, n in signed])
     tops = torch.cat(
         [
-            live.unembed(values[i : i + ROWS]).float()[:, : len(tokenizer)].topk(3).indices
-            for i in range(0, len(values), ROWS)
+            live.unembed(added[i : i + ROWS]).float()[:, : len(tokenizer)].topk(3).indices
+            for i in range(0, len(added), ROWS)
         ]
     )
     texts = {
         place: tuple(tokenizer.decode([token]) for token in row)
-        for place, row in zip(places, tops.tolist(), strict=True)
+        for place, row in zip(signed, tops.tolist(), strict=True)
     }
-    triggers = {place: _triggers(bank, *place) for place in places}
+    triggers = {(layer, i): _triggers(bank, layer, i) for layer, i, _ in signed}
     return [
         tuple(
-            Push(layer, i, h, effect, texts[layer, i], triggers[layer, i])
+            Push(layer, i, h, effect, texts[layer, i, h < 0], triggers[layer, i])
             for layer, i, h, effect in each
         )
         for each in fired

@@ -136,10 +136,11 @@ def test_promoted_tokens_are_those_of_what_was_added_sign_and_all(family):
         second = model.get_submodule(outer.format(memory.layer)).weight
         value = second[memory.neuron] if family == "gpt2" else second[:, memory.neuron]
         sign = -1 if memory.coefficient < 0 else 1
-        with torch.no_grad():
-            logits = model.lm_head(model.get_submodule(norm)(sign * value))[: len(tokenizer)]
-        wanted = [tokenizer.decode([int(token)]) for token in logits.topk(3).indices]
-        assert list(memory.promotes) == wanted
+        for side, found_tokens in ((sign, memory.promotes), (-sign, memory.demotes)):
+            with torch.no_grad():
+                logits = model.lm_head(model.get_submodule(norm)(side * value))[: len(tokenizer)]
+            wanted = [tokenizer.decode([int(token)]) for token in logits.topk(3).indices]
+            assert list(found_tokens) == wanted
         signs.add(sign)
     assert signs == {-1, 1}
 

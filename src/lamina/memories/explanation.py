@@ -18,9 +18,9 @@ class Push:
     effect : float
         Its direct effect on the target's logit: what the logit loses when coefficient times value
         is taken out of the final residual stream, and out of nothing before.
-    promotes : tuple of str
-        The top tokens of what it added: of its value, or with a negative coefficient of minus its
-        value.
+    promotes, demotes : tuple of str
+        The top tokens of what it added, and of its opposite. With a negative coefficient, what it
+        demotes are the tokens that its value promotes.
     triggers : tuple of str
         The text up to each of the tokens on which it fired most, if a bank was given.
     """
@@ -30,6 +30,7 @@ class Push:
     coefficient: float
     effect: float
     promotes: tuple[str, ...]
+    demotes: tuple[str, ...]
     triggers: tuple[str, ...] = ()
 
 
@@ -138,11 +139,13 @@ class Explanation:
             f"{self.prompt!r} -> {self.answer!r}: logit {last.logit:.2f}, probability "
             f"{last.probability:.1%}; the model's own first is {last.predicts!r}.",
             "",
-            "layer  neuron  coefficient  direct effect  what it added promotes",
+            "layer  neuron  coefficient  direct effect  what it added promotes | demotes",
         ]
         lines += [
             f"{m.layer:5}  {m.neuron:6}  {m.coefficient:11.2f}  {m.effect:+13.3f}  "
             + " ".join(map(repr, m.promotes))
+            + " | "
+            + " ".join(map(repr, m.demotes))
             for m in last.memories
         ]
         if any(m.triggers for m in last.memories):

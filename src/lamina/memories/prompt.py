@@ -201,26 +201,40 @@ def _pushes(
     """Return the memories with what they promote and what fires them; each is looked up once."""
     import torch
 
-    signed = sorted({(layer, i, h < 0) for each in fired for layer, i, h, _ in each})
-    added = torch.stack([values_of(live.blocks[layer])[i] * (1 - 2 * n) for layer, i, n in signed])
-    tops = torch.cat(
-        [
-            live.unembed(added[i : i + ROWS]).float()[:, : len(tokenizer)].topk(3).indices
-            for i in range(0, len(added), ROWS)
-        ]
-    )
+    places = sorted({(layer, i) for each in fired for layer, i, _, _ in each})
+    values = torch.stack([values_of(live.blocks[layer])[i] for layer, i in places])
     texts = {
-        place: tuple(tokenizer.decode([token]) for token in row)
-        for place, row in zip(signed, tops.tolist(), strict=True)
+        (place, is_negative): tuple(tokenizer.decode([token]) for token in row)
+        for is_negative in (False, True)
+        for place, row in zip(
+            places, _tops(live, -values if is_negative else values, len(tokenizer)), strict=True
+        )
     }
-    triggers = {(layer, i): _triggers(bank, layer, i) for layer, i, _ in signed}
+    triggers = {place: _triggers(bank, *place) for place in places}
     return [
         tuple(
-            Push(layer, i, h, effect, texts[layer, i, h < 0], triggers[layer, i])
+            Push(
+                layer,
+                i,
+                h,
+                effect,
+                texts[(layer, i), h < 0],
+                texts[(layer, i), h >= 0],
+                triggers[layer, i],
+            )
             for layer, i, h, effect in each
         )
         for each in fired
     ]
+
+
+def _tops(live: LiveModel, vectors: Any, n_tokens: int) -> list[list[int]]:
+    """Return the first 3 tokens of each vector, by the final norm and the unembedding."""
+    tops: list[list[int]] = []
+    for start in range(0, len(vectors), ROWS):
+        logits = live.unembed(vectors[start : start + ROWS]).float()[:, :n_tokens]
+        tops += logits.topk(3).indices.tolist()
+    return tops
 
 
 def _triggers(bank: Bank | None, layer: int, neuron: int) -> tuple[str, ...]:

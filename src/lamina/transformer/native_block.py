@@ -51,13 +51,6 @@ class NativeBlock:
         ]
         self._slot = PackSlot()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slot": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._slot = PackSlot()
-
     def drop_pack(self) -> None:
         """Forget the packed weights."""
         self._slot.drop()

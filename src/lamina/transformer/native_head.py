@@ -48,13 +48,6 @@ class NativeHead:
         self.precision = precision
         self._slot = PackSlot()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slot": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._slot = PackSlot()
-
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits (..., vocabulary) of x (..., d_model)."""
         weight = self.module.weight

@@ -25,13 +25,19 @@ NO_SLOT = 0
 
 
 class PackSlot:
-    """A place for one pack; ``number`` finds it again as long as it lives."""
+    """A place for one pack; ``number`` finds it again as long as it lives.
+
+    A copy, or what a pickle brings back, is a new and empty one.
+    """
 
     def __init__(self) -> None:
         self.number = next(_numbers)
         # (what it was made from, tensors that keep those addresses taken, the pack)
         self._kept: tuple[Any, list[Tensor], ExpertPack] | None = None
         _slots[self.number] = self
+
+    def __reduce__(self) -> tuple[type[PackSlot], tuple[()]]:
+        return PackSlot, ()
 
     def drop(self) -> None:
         """Forget the pack."""

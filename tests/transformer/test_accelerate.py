@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
-from tests.transformer.tiny_models import FAMILIES, sample_inputs, tiny_model
+from tests.transformer.tiny_models import FAMILIES, OTHERS, sample_inputs, tiny_model
 
 from lamina.cli.main import cli
 from lamina.core.errors import DataError, SpecError
@@ -65,7 +65,7 @@ def accelerated(model, dtype="float32", **options):
     return model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_outputs_and_gradients_are_the_familys_own_in_float32(family):
     model = tiny_model(family)
     keys, want, want_gradients = list(model.state_dict()), logits(model), gradients(model)

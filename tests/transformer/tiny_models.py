@@ -59,13 +59,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
 }  # fmt: skip
+# Accelerated, but not taken apart by `anatomy`
+OTHERS = {"modernbert": {"global_attn_every_n_layers": 1, "pad_token_id": 0}}
 
 
 def tiny_config(family: str, **changes: Any) -> Any:
     """Return the tiny configuration of a family."""
     from transformers import CONFIG_MAPPING
 
-    own = FAMILIES[family]
+    own = FAMILIES.get(family) or OTHERS.get(family, {})
     settings = own if family in ("gpt2", "whisper") else {**SMALL, **own}
     return CONFIG_MAPPING[family](**{**settings, **changes})
 
@@ -77,7 +79,11 @@ def tiny_model(family: str, seed: int = 0, **changes: Any) -> Any:
 
     torch.manual_seed(seed)
     config = tiny_config(family, **changes)
-    kind = {"bert": "AutoModelForMaskedLM", "whisper": "AutoModelForSpeechSeq2Seq"}
+    kind = {
+        "bert": "AutoModelForMaskedLM",
+        "modernbert": "AutoModelForMaskedLM",
+        "whisper": "AutoModelForSpeechSeq2Seq",
+    }
     model = getattr(transformers, kind.get(family, "AutoModelForCausalLM")).from_config(config)
     with torch.no_grad():  # biases and norms at their usual 0 and 1 would hide mistakes
         for parameter in model.parameters():

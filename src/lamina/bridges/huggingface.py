@@ -43,6 +43,7 @@ PLAIN: Final = (
     ("up_proj", "down_proj"),
 )
 GATED: Final = (("gate_proj", "up_proj", "down_proj"), ("wi_0", "wi_1", "wo"), ("w1", "w3", "w2"))
+FUSED: Final = (("gate_up_proj", "down_proj"), ("Wi", "Wo"))  # the gate's half first
 ACTIVATION_AT: Final = ("act_fn", "act", "activation_fn", "activation", "intermediate_act_fn")
 
 # The classes and functions that compute lamina's activations, by name.
@@ -306,7 +307,8 @@ def _dense(path: str, module: Any, where: str) -> Block | None:
 def _patterns() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     for gated in GATED:
         yield gated, ("gate", "up", "down")
-    yield ("gate_up_proj", "down_proj"), ("gate_up", "down")
+    for fused in FUSED:
+        yield fused, ("gate_up", "down")
     for plain in PLAIN:
         yield plain, ("in", "out")
 

@@ -147,6 +147,7 @@ amx: $(DEV) $(BUILT) ## the AMX kernels' tests, their tiles emulated
 	  --config-settings build-dir=$(AMX)/cmake --config-settings cmake.define.LAMINA_EMULATE_AMX=ON .
 	PYTHONPATH="$(AMX)/site:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 	  $(BIN)/python -S -m pytest -p no:cacheprovider tests/native/test_bfloat16.py \
+	  tests/native/test_grouped.py tests/core/test_grouped.py \
 	  tests/core/test_bfloat16.py $(PYTEST_ARGS)
 
 clean: ## remove everything that was made here, .venv included

@@ -73,8 +73,8 @@ def fill(page: str, found: Result) -> str:
     """Return the page with the tables between its marks."""
     cpu = found["host"]["cpu"]
     note = (
-        f"An {cpu['machine']} processor ({cpu['isa']}), {found['threads']} threads on two cores "
-        "that others used as well (hence the CPU seconds, of all threads), float32."
+        f"An {cpu['machine']} processor ({cpu['isa']}), {found['threads']} threads on two cores; "
+        "CPU seconds are of all threads; float32."
     )
     body = "\n\n".join(f(found) for f in (pictures, sentences, presets, torch))
     block = f"{START}\n{body}\n\n{note}\n{END}"

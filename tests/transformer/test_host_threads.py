@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from lamina.core.engine import bfloat16_unit, has_host, set_host
 from lamina.core.grouped import ExpertFeedForward, ExpertWeights
 from lamina.transformer import FeedForward, tensors
 
+MAPS = Path("/proc/self/maps")
 pytestmark = pytest.mark.skipif(
-    "parallel backend: OpenMP" not in torch.__config__.parallel_info(),
-    reason="this PyTorch has no OpenMP threads",
+    not MAPS.exists() or "libgomp" not in MAPS.read_text(),
+    reason="this PyTorch's threads are not libgomp's",
 )
 
 PRECISIONS = [None, "int8", *(["bfloat16"] if bfloat16_unit() else [])]

@@ -8,7 +8,7 @@ template <class T, int F>
 constexpr bool kPaired = sizeof(T) == 4 && F == 2;
 
 typedef float Quad __attribute__((vector_size(16)));
-typedef float QuadInMemory __attribute__((vector_size(16), aligned(8), may_alias));
+typedef float QuadInMemory __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double Twin __attribute__((vector_size(16)));  // two pairs of float32, moved whole
 typedef double Moved __attribute__((may_alias, aligned(4)));
 

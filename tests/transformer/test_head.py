@@ -110,6 +110,15 @@ def test_gradients_and_training_run_the_original():
         assert torch.equal(head.train()(x), torch.nn.functional.linear(x, head.weight))
 
 
+@pytest.mark.parametrize("which", ["weight", "bias", "x"])
+def test_whatever_learns_gets_its_gradient(which):
+    module, x = torch.nn.Linear(16, 70).eval().requires_grad_(False), torch.randn(3, 16)
+    learner = x if which == "x" else getattr(module, which)
+    learner.requires_grad_()
+    NativeHead(module, "float32")(x).sum().backward()
+    assert learner.grad is not None
+
+
 def test_new_weights_are_seen():
     model, before, _ = with_head()
     logits(model)

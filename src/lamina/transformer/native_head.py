@@ -50,10 +50,10 @@ class NativeHead:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits (..., vocabulary) of x (..., d_model)."""
-        weight = self.module.weight
-        learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-        is_other = learns or self.module.training
-        if is_other or native_precision(x, weight, None, "accelerate") is None:
+        module = self.module
+        learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *module.parameters()))
+        is_other = learns or module.training
+        if is_other or native_precision(x, module.weight, None, "accelerate") is None:
             return self.original(x)
         half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")
         if half and x.numel() > MOST_HALF_ROWS * x.shape[-1]:
